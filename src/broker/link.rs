@@ -114,8 +114,7 @@ impl Link {
     /// As [`Link::call`].
     pub(super) async fn exchange(&self, request: &Request, limit: Duration) -> Result<Response> {
         let api = request.api();
-        let unadvertised = if api.is_served() { Versions::NONE } else { api.versions() };
-        let theirs = self.versions.get(&api).copied().unwrap_or(unadvertised);
+        let theirs = self.versions.get(&api).copied().unwrap_or(Versions::NONE);
         let version = api.negotiate(theirs).ok_or_else(|| {
             let context = format!("{} does not serve {api}", self.connection.address());
             Error::kafka(ErrorCode::UnsupportedVersion, context)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import ottla
 from processes import Program, installed_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import ottla
 
 _PROGRAM = os.environ.get("OTTLA_DEBUG_BIN") or installed_program()
 
@@ -29,10 +30,7 @@ def topic(kafka: ottla.Client, name: str) -> Iterator[str]:
     """A topic with an open transaction, of the id of the same name."""
     kafka.create_topic(name, partitions=2)
     with kafka.transactional(name) as producer:
-        try:
-            open_one = producer.transaction().__enter__()
-        except ottla.NotSupportedError:
-            pytest.skip("the broker does not serve transactions yet")
+        open_one = producer.transaction().__enter__()
         open_one.send(name, "hidden", partition=1).result(30)
         kafka.send(name, "behind it", partition=1)
         yield name

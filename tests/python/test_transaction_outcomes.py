@@ -56,13 +56,10 @@ def _prepare(kafka: ottla.Client) -> tuple[ottla.Consumer, ottla.TransactionalPr
         max_rows=3,
     )
     producer = kafka.transactional("copy-1", timeout=2)
-    try:
-        with producer.transaction():
-            pass
-        with producer.transaction() as tx:
-            tx.send("target", "first").result(30)
-    except ottla.NotSupportedError:
-        pytest.skip("the broker does not serve transactions yet")
+    with producer.transaction():
+        pass
+    with producer.transaction() as tx:
+        tx.send("target", "first").result(30)
     return consumer, producer
 
 

@@ -16,17 +16,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def kafka(kafka: ottla.Client, name: str) -> ottla.Client:
-    """A client of a broker that serves transactions."""
-    try:
-        with kafka.transactional(f"probe-{name}") as probe, probe.transaction():
-            pass
-    except ottla.NotSupportedError:
-        pytest.skip("the broker does not serve transactions yet")
-    return kafka
-
-
-@pytest.fixture
 def source(kafka: ottla.Client, name: str) -> str:
     """A topic of twelve numbers in two partitions."""
     topic = f"{name}-source"

@@ -12,6 +12,7 @@ pub(super) mod alter_partition_reassignments;
 pub(super) mod alter_replica_log_dirs;
 pub(super) mod api_versions;
 pub(super) mod broker_commands;
+mod commits;
 mod common;
 pub(super) mod consumer_group_describe;
 pub(super) mod consumer_group_heartbeat;

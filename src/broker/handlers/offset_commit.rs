@@ -9,19 +9,15 @@
 //! ILLEGAL_GENERATION; STALE_MEMBER_EPOCH; REBALANCE_IN_PROGRESS; GROUP_ID_NOT_FOUND; NOT_COORDINATOR;
 //! COORDINATOR_NOT_AVAILABLE; COORDINATOR_LOAD_IN_PROGRESS.
 
-use super::groups;
 use super::topics::{TopicKey, Topics};
+use super::{commits, groups};
 use crate::broker::dispatch::{Answer, Call};
-use crate::error::{ErrorCode, Result};
-use crate::machine::group::{
-    CommitOffsetsRequest, CommitPartition, CommitTopic, GroupError, GroupReply, GroupRequest,
-    PartitionResults,
-};
+use crate::error::Result;
+use crate::machine::group::{CommitOffsetsRequest, CommitTopic, GroupReply, GroupRequest};
 use crate::protocol::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
     OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
-use crate::types::{LeaderEpoch, Offset};
 
 /// The first version with topic ids instead of names.
 const TOPIC_IDS: i16 = 10;
@@ -56,69 +52,41 @@ pub(in crate::broker) async fn handle(
     let pending = groups::send(call, &request.group_id, request_of_group).await?;
     Ok(groups::later(pending, move |reply| match reply {
         GroupReply::CommitOffsets(result) => {
-            fill(&mut response, result);
+            commits::fill(places(&mut response), result, |code| code);
             Some(response.into())
         }
         _ => None,
     }))
 }
 
-/// The answer for a topic as far as it is known, and the request for the coordinator. Partitions in
-/// that request have no error yet.
+/// See [`commits::split`].
 fn split(
     topic: &OffsetCommitRequestTopic,
     version: i16,
     topics: &Topics,
 ) -> (OffsetCommitResponseTopic, Option<CommitTopic>) {
-    let found = topics.find(TopicKey::of(&topic.name, topic.topic_id, version >= TOPIC_IDS));
-    let check = |partition: &OffsetCommitRequestPartition| match &found {
-        Err(error) => error.code(),
-        Ok(known) if known.partition(partition.partition_index).is_none() => {
-            ErrorCode::UnknownTopicOrPartition
-        }
-        Ok(_) => ErrorCode::None,
+    let key = TopicKey::of(&topic.name, topic.topic_id, version >= TOPIC_IDS);
+    let partition = |partition: &OffsetCommitRequestPartition| {
+        let at = (partition.committed_offset, partition.committed_leader_epoch);
+        commits::partition(partition.partition_index, at, partition.committed_metadata.as_ref())
     };
+    let asked = topic.partitions.iter().map(partition).collect();
+    let (codes, wanted) = commits::split(topics, key, asked);
+    let told =
+        topic.partitions.iter().zip(codes).map(|(partition, code)| OffsetCommitResponsePartition {
+            partition_index: partition.partition_index,
+            error_code: code.to_i16(),
+        });
     let shown = OffsetCommitResponseTopic {
         name: topic.name.clone(),
         topic_id: topic.topic_id,
-        partitions: topic
-            .partitions
-            .iter()
-            .map(|partition| OffsetCommitResponsePartition {
-                partition_index: partition.partition_index,
-                error_code: check(partition).to_i16(),
-            })
-            .collect(),
+        partitions: told.collect(),
     };
-    let Ok(known) = &found else { return (shown, None) };
-    let partitions: Vec<CommitPartition> = topic
-        .partitions
-        .iter()
-        .filter(|partition| check(partition).is_ok())
-        .map(|partition| CommitPartition {
-            partition: partition.partition_index,
-            offset: Offset(partition.committed_offset),
-            leader_epoch: LeaderEpoch(partition.committed_leader_epoch),
-            metadata: groups::optional(partition.committed_metadata.as_ref()),
-        })
-        .collect();
-    let wanted = CommitTopic { name: known.name.clone(), id: known.id, partitions };
-    (shown, (!wanted.partitions.is_empty()).then_some(wanted))
+    (shown, wanted)
 }
 
-/// Fills the coordinator's results into the places that have no error yet, which are in the same
-/// order.
-fn fill(response: &mut OffsetCommitResponse, result: Result<Vec<PartitionResults>, GroupError>) {
-    let places = response
-        .topics
-        .iter_mut()
-        .flat_map(|topic| &mut topic.partitions)
-        .filter(|partition| partition.error_code == 0);
-    match result {
-        Err(error) => places.for_each(|place| place.error_code = error.code.to_i16()),
-        Ok(topics) => {
-            let codes = topics.into_iter().flat_map(|topic| topic.partitions);
-            places.zip(codes).for_each(|(place, (_, code))| place.error_code = code.to_i16());
-        }
-    }
+/// Where the result for each partition is told.
+fn places(response: &mut OffsetCommitResponse) -> impl Iterator<Item = &mut i16> {
+    let partitions = response.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+    partitions.map(|partition| &mut partition.error_code)
 }

@@ -12,8 +12,8 @@
 
 use std::sync::Arc;
 
-use super::groups;
 use super::topics::{TopicKey, Topics};
+use super::{commits, groups};
 use crate::broker::coordinator::{OFFSETS_TOPIC, Proof, partition_of};
 use crate::broker::dispatch::{Answer, Call};
 use crate::broker::state::BrokerState;
@@ -22,14 +22,13 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::log::FirstBatch;
 use crate::machine::coordinator::Producer;
 use crate::machine::group::{
-    CommitOffsetsRequest, CommitPartition, CommitTopic, GroupError, GroupReply, GroupRequest,
-    PartitionResults,
+    CommitOffsetsRequest, CommitTopic, GroupError, GroupReply, GroupRequest,
 };
 use crate::protocol::messages::txn_offset_commit::{
     TxnOffsetCommitRequest, TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
     TxnOffsetCommitResponse, TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
 };
-use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TopicPartition};
+use crate::types::{ProducerEpoch, ProducerId, Sequence, TopicPartition};
 
 /// The first version whose clients know COORDINATOR_LOAD_IN_PROGRESS here (KAFKA-7296).
 const KNOWS_LOADING: i16 = 2;
@@ -89,7 +88,7 @@ pub(in crate::broker) async fn handle(
             Ok(_) => Err(groups::wrong_reply()),
             Err(error) => Err(GroupError::new(error.code(), error.chain())),
         };
-        fill(&mut response, result, version);
+        commits::fill(places(&mut response), result, |code| to_client(code, version));
         Ok(response.into())
     })))
 }
@@ -162,71 +161,37 @@ async fn take_part(
     }
 }
 
-/// The answer for a topic as far as it is known, and the request for the coordinator. Partitions in
-/// that request have no error yet.
+/// See [`commits::split`].
 fn split(
     topic: &TxnOffsetCommitRequestTopic,
     version: i16,
     topics: &Topics,
 ) -> (TxnOffsetCommitResponseTopic, Option<CommitTopic>) {
-    let found = topics.find(TopicKey::of(&topic.name, topic.topic_id, version >= TOPIC_IDS));
-    let check = |partition: &TxnOffsetCommitRequestPartition| match &found {
-        Err(error) => error.code(),
-        Ok(known) if known.partition(partition.partition_index).is_none() => {
-            ErrorCode::UnknownTopicOrPartition
-        }
-        Ok(_) => ErrorCode::None,
+    let key = TopicKey::of(&topic.name, topic.topic_id, version >= TOPIC_IDS);
+    let partition = |partition: &TxnOffsetCommitRequestPartition| {
+        let at = (partition.committed_offset, partition.committed_leader_epoch);
+        commits::partition(partition.partition_index, at, partition.committed_metadata.as_ref())
     };
+    let asked = topic.partitions.iter().map(partition).collect();
+    let (codes, wanted) = commits::split(topics, key, asked);
+    let told = topic.partitions.iter().zip(codes).map(|(partition, code)| {
+        TxnOffsetCommitResponsePartition {
+            partition_index: partition.partition_index,
+            error_code: code.to_i16(),
+        }
+    });
     let shown = TxnOffsetCommitResponseTopic {
         name: topic.name.clone(),
         topic_id: topic.topic_id,
-        partitions: topic
-            .partitions
-            .iter()
-            .map(|partition| TxnOffsetCommitResponsePartition {
-                partition_index: partition.partition_index,
-                error_code: check(partition).to_i16(),
-            })
-            .collect(),
+        partitions: told.collect(),
     };
-    let Ok(known) = &found else { return (shown, None) };
-    let partitions: Vec<CommitPartition> = topic
-        .partitions
-        .iter()
-        .filter(|partition| check(partition).is_ok())
-        .map(|partition| CommitPartition {
-            partition: partition.partition_index,
-            offset: Offset(partition.committed_offset),
-            leader_epoch: LeaderEpoch(partition.committed_leader_epoch),
-            metadata: groups::optional(partition.committed_metadata.as_ref()),
-        })
-        .collect();
-    let wanted = CommitTopic { name: known.name.clone(), id: known.id, partitions };
-    (shown, (!wanted.partitions.is_empty()).then_some(wanted))
+    (shown, wanted)
 }
 
-/// Fills the coordinator's results into the places that have no error yet, which are in the same
-/// order.
-fn fill(
-    response: &mut TxnOffsetCommitResponse,
-    result: Result<Vec<PartitionResults>, GroupError>,
-    version: i16,
-) {
-    let places = response
-        .topics
-        .iter_mut()
-        .flat_map(|topic| &mut topic.partitions)
-        .filter(|partition| partition.error_code == 0);
-    match result {
-        Err(error) => {
-            let code = to_client(error.code, version).to_i16();
-            places.for_each(|place| place.error_code = code);
-        }
-        Ok(topics) => {
-            let codes = topics.into_iter().flat_map(|topic| topic.partitions);
-            places.zip(codes).for_each(|(place, (_, code))| place.error_code = code.to_i16());
-        }
-    }
+/// Where the result for each partition is told.
+fn places(response: &mut TxnOffsetCommitResponse) -> impl Iterator<Item = &mut i16> {
+    let partitions = response.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+    partitions.map(|partition| &mut partition.error_code)
 }
 
 /// What the coordinators say, in words that the client knows.
