@@ -19,6 +19,7 @@ pub mod coordinator;
 pub mod fetch_session;
 pub mod group;
 pub mod metadata;
+mod pattern;
 pub mod purgatory;
 pub mod quorum;
 pub mod replica;

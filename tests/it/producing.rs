@@ -237,7 +237,7 @@ fn duplicates_of_an_idempotent_producer_get_their_first_offset() {
 }
 
 #[test]
-fn transactions_are_refused_clearly() {
+fn a_batch_of_a_transaction_needs_the_id_of_one() {
     let node = TestBroker::in_memory();
     let mut client = node.client();
     client.create_topic("t", 1, &[]);
@@ -251,8 +251,9 @@ fn transactions_are_refused_clearly() {
         ..BatchOptions::default()
     };
     let response = client.produce("t", 0, -1, batch_with(options, &[b"x"]));
-    check_code(response.error_code, ErrorCode::InvalidTxnState);
-    let control = BatchOptions { control: true, ..options };
+    // As Apache Kafka says it, with or without authorization.
+    check_code(response.error_code, ErrorCode::TransactionalIdAuthorizationFailed);
+    let control = BatchOptions { control: true, transactional: false, ..options };
     let response = client.produce("t", 0, -1, batch_with(control, &[b"x"]));
     check_code(response.error_code, ErrorCode::InvalidRecord);
 }

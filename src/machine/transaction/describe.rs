@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 
 use super::record::TransactionState;
 use super::request::{
@@ -10,11 +10,7 @@ use super::request::{
 };
 use super::shard::{Transaction, TransactionShard};
 use crate::error::{Error, ErrorCode, Result};
-
-/// The longest expression; a transactional id is much shorter.
-const PATTERN_BYTES_MAX: usize = 16 * 1024;
-/// The most bytes that a compiled expression may take.
-const COMPILED_BYTES_MAX: usize = 1 << 20;
+use crate::machine::pattern::{self, PATTERN_BYTES_MAX};
 
 /// An expression that whole transactional ids are compared with. Comparing takes time linear in the id.
 ///
@@ -29,16 +25,7 @@ pub fn compile_pattern(text: &str) -> Result<Regex> {
     if text.len() > PATTERN_BYTES_MAX {
         return Err(refused(&format!("it has more than {PATTERN_BYTES_MAX} bytes")));
     }
-    let build = |text: &str| {
-        RegexBuilder::new(text)
-            .size_limit(COMPILED_BYTES_MAX)
-            .dfa_size_limit(COMPILED_BYTES_MAX)
-            .build()
-            .map_err(|error| refused(&error.to_string()))
-    };
-    // On its own first: text that is not an expression by itself may become one inside the brackets.
-    build(text)?;
-    build(&format!(r"\A(?:{text})\z"))
+    pattern::compile_whole(text).map_err(|error| refused(&error.to_string()))
 }
 
 /// Takes a DescribeTransactions.

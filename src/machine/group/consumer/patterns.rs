@@ -1,20 +1,14 @@
 //! Topics by regular expression.
 //!
-//! The syntax is that of the `regex` crate, which is RE2's for everything topic names need.
-//! Matching takes time linear in the name: no expression can hold up the coordinator. A topic
-//! matches when its whole name does.
+//! A topic matches when its whole name does.
 
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 
 use crate::error::ErrorCode;
 use crate::machine::group::record::RegularExpressionValue;
 use crate::machine::group::{GroupError, TopicsView};
+use crate::machine::pattern::{self, PATTERN_BYTES_MAX};
 use crate::types::TimestampMs;
-
-/// The longest expression; topic names have at most 249 characters.
-const LENGTH_MAX: usize = 16 * 1024;
-/// The most bytes that a compiled expression may take.
-const COMPILED_BYTES_MAX: usize = 1 << 20;
 
 /// Parses an expression.
 pub(super) fn compile(group: &str, text: &str) -> Result<Regex, GroupError> {
@@ -22,24 +16,14 @@ pub(super) fn compile(group: &str, text: &str) -> Result<Regex, GroupError> {
         let message = format!("group {group}: the regular expression {text:?} is not valid: {why}");
         GroupError::new(ErrorCode::InvalidRegularExpression, message)
     };
-    if text.len() > LENGTH_MAX {
+    if text.len() > PATTERN_BYTES_MAX {
         let message = format!(
-            "group {group}: the regular expression has {} bytes; at most {LENGTH_MAX} are allowed",
+            "group {group}: the regular expression has {} bytes; at most {PATTERN_BYTES_MAX} are allowed",
             text.len()
         );
         return Err(GroupError::new(ErrorCode::InvalidRegularExpression, message));
     }
-    let build = |text: &str| {
-        RegexBuilder::new(text)
-            .size_limit(COMPILED_BYTES_MAX)
-            .dfa_size_limit(COMPILED_BYTES_MAX)
-            .build()
-            .map_err(|error| refused(&error.to_string()))
-    };
-    // On its own first: text that is not an expression by itself may become one inside the
-    // brackets.
-    build(text)?;
-    build(&format!(r"\A(?:{text})\z"))
+    pattern::compile_whole(text).map_err(|error| refused(&error.to_string()))
 }
 
 /// The topics that it currently matches, in order.
@@ -95,6 +79,6 @@ mod tests {
                 "{text}"
             );
         }
-        assert!(compile("g", &"a".repeat(LENGTH_MAX + 1)).is_err());
+        assert!(compile("g", &"a".repeat(PATTERN_BYTES_MAX + 1)).is_err());
     }
 }
