@@ -307,6 +307,14 @@ impl BrokerConfig {
         text.parse().map_err(|_error| unreadable(name, &text))
     }
 
+    /// A number that has no default of its own.
+    pub(super) fn number_if_set<T: std::str::FromStr>(
+        &self,
+        name: &str,
+    ) -> Result<Option<T>, ConfigError> {
+        self.fixed().contains_key(name).then(|| self.number(name)).transpose()
+    }
+
     /// A size; -1 means no limit.
     fn limit<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, ConfigError> {
         let text = self.checked(name)?.unwrap_or_default();

@@ -49,8 +49,8 @@ pub struct CoordinatorConfig {
     pub offsets_retention_minutes: i32,
     /// `offsets.topic.num.partitions`.
     pub offsets_topic_num_partitions: i32,
-    /// `offsets.topic.replication.factor`.
-    pub offsets_topic_replication_factor: i16,
+    /// `offsets.topic.replication.factor`, if it is set.
+    pub offsets_topic_replication_factor: Option<i16>,
     /// `offsets.topic.segment.bytes`.
     pub offsets_topic_segment_bytes: i32,
 }
@@ -93,7 +93,8 @@ impl CoordinatorConfig {
                 .number("offsets.retention.check.interval.ms")?,
             offsets_retention_minutes: broker.number("offsets.retention.minutes")?,
             offsets_topic_num_partitions: broker.number("offsets.topic.num.partitions")?,
-            offsets_topic_replication_factor: broker.number("offsets.topic.replication.factor")?,
+            offsets_topic_replication_factor: broker
+                .number_if_set("offsets.topic.replication.factor")?,
             offsets_topic_segment_bytes: broker.number("offsets.topic.segment.bytes")?,
         };
         config.check_together()?;

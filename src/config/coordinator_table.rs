@@ -186,11 +186,10 @@ pub(super) const COORDINATOR: &[Definition] = &[
         ReadOnly,
         "The number of partitions with which the topic that holds group offsets is created."
     ),
-    // One copy until there are clusters; Kafka's default is 3.
     broker!(
         "offsets.topic.replication.factor",
         Short,
-        "1",
+        "3",
         AtLeast(1),
         ReadOnly,
         "The number of replicas with which the topic that holds group offsets is created."

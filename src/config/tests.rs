@@ -213,7 +213,6 @@ const OTHER_DEFAULTS: &[&str] = &[
     "listeners",
     "log.dir",
     "node.id",
-    "offsets.topic.replication.factor",
     "process.roles",
     "queued.max.request.bytes",
     "socket.receive.buffer.bytes",

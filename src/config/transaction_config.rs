@@ -29,18 +29,15 @@ pub struct TransactionsConfig {
 impl TransactionsConfig {
     /// Reads the settings of `broker`.
     pub(super) fn read(broker: &BrokerConfig) -> Result<Self, ConfigError> {
-        let is_set = |name: &str| broker.fixed().contains_key(name);
         Ok(Self {
             abort_interval_ms: broker
                 .number("transaction.abort.timed.out.transaction.cleanup.interval.ms")?,
             timeout_ms_max: broker.number("transaction.max.timeout.ms")?,
             expiration_interval_ms: broker
                 .number("transaction.remove.expired.transaction.cleanup.interval.ms")?,
-            log_min_isr: is_set(MIN_ISR).then(|| broker.number(MIN_ISR)).transpose()?,
+            log_min_isr: broker.number_if_set(MIN_ISR)?,
             log_num_partitions: broker.number("transaction.state.log.num.partitions")?,
-            log_replication_factor: is_set(REPLICATION_FACTOR)
-                .then(|| broker.number(REPLICATION_FACTOR))
-                .transpose()?,
+            log_replication_factor: broker.number_if_set(REPLICATION_FACTOR)?,
             log_segment_bytes: broker.number("transaction.state.log.segment.bytes")?,
             id_expiration_ms: broker.number("transactional.id.expiration.ms")?,
         })

@@ -39,6 +39,7 @@ mod transactions;
 mod transactions_tests;
 
 use crate::machine::group::GroupReply;
+use crate::machine::metadata::MetadataImage;
 use crate::machine::transaction::TransactionReply;
 
 pub(super) use self::fencing::Proof;
@@ -55,3 +56,12 @@ pub(super) type PendingReply = runtime::PendingReply<GroupReply>;
 pub(super) type TransactionCoordinators = runtime::Runtime<transactions::Transactions>;
 /// A request about transactions that was passed to a shard; its answer comes later.
 pub(super) type PendingTransaction = runtime::PendingReply<TransactionReply>;
+
+/// How many copies a topic of coordinators has, unless that is set or there are fewer brokers.
+const REPLICAS: i16 = 3;
+
+/// How many copies a new topic of coordinators gets.
+fn replicas(set: Option<i16>, image: &MetadataImage) -> i16 {
+    let brokers = i16::try_from(image.brokers().len()).unwrap_or(i16::MAX);
+    set.unwrap_or(brokers.clamp(1, REPLICAS))
+}

@@ -33,7 +33,7 @@ pub(super) fn code(error: Option<&GroupError>) -> i16 {
 ///
 /// `COORDINATOR_NOT_AVAILABLE` when it could not be created.
 pub(super) async fn partition_count(call: &Call<'_>) -> Result<i32> {
-    let topic = || offsets_topic(&call.state.config());
+    let topic = || offsets_topic(&call.state.config(), &call.state.image());
     common::partitions_of_state(call.state, OFFSETS_TOPIC, topic).await
 }
 

@@ -69,6 +69,8 @@ async fn every_node_finds_the_coordinator_and_hears_the_same() {
     let state = brokers[0].state();
     let topic = crate::broker::coordinator::transactions_topic(&state.config(), &state.image());
     assert_eq!((topic.replication_factor, topic.partitions), (3, 6));
+    let offsets = crate::broker::coordinator::offsets_topic(&state.config(), &state.image());
+    assert_eq!(offsets.replication_factor, 3);
     let in_sync = ("min.insync.replicas".to_owned(), Some("2".to_owned()));
     assert!(topic.configs.contains(&in_sync));
     create(&brokers[0], topic).await;

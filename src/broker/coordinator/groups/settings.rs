@@ -1,5 +1,6 @@
 //! The settings of the coordinator, from the configuration of the broker and of groups.
 
+use crate::broker::coordinator::replicas;
 use crate::config::{BrokerConfig, ConfigMap};
 use crate::machine::controller::NewTopic;
 use crate::machine::group::{GroupConfig, GroupOverrides, MigrationPolicy};
@@ -59,14 +60,14 @@ fn overrides(settings: &ConfigMap) -> GroupOverrides {
     }
 }
 
-/// The topic of groups and offsets, created as Kafka does.
-pub(in crate::broker) fn offsets_topic(broker: &BrokerConfig) -> NewTopic {
+/// The topic of groups and offsets, created as Kafka does, but with fewer copies where there are fewer brokers.
+pub(in crate::broker) fn offsets_topic(broker: &BrokerConfig, image: &MetadataImage) -> NewTopic {
     let config = &broker.coordinator;
     let set = |name: &str, value: String| (name.to_owned(), Some(value));
     let mut topic = NewTopic::new(
         OFFSETS_TOPIC,
         config.offsets_topic_num_partitions,
-        config.offsets_topic_replication_factor,
+        replicas(config.offsets_topic_replication_factor, image),
     );
     topic.configs = vec![
         set("cleanup.policy", "compact".to_owned()),

@@ -2,13 +2,12 @@
 
 use super::TRANSACTIONS_TOPIC;
 use crate::broker::change::Change;
+use crate::broker::coordinator::replicas;
 use crate::config::BrokerConfig;
 use crate::machine::controller::NewTopic;
 use crate::machine::metadata::{MetadataImage, TRANSACTION_FEATURE};
 use crate::machine::transaction::TransactionConfig;
 
-/// How many copies the topic has, unless that is set or there are fewer brokers.
-const REPLICAS: i16 = 3;
 /// How many of them must be in sync, unless that is set or there are fewer.
 const IN_SYNC: i32 = 2;
 
@@ -48,9 +47,7 @@ pub(in crate::broker) fn transactions_topic(
     image: &MetadataImage,
 ) -> NewTopic {
     let config = &broker.transactions;
-    let brokers = image.brokers().filter(|broker| broker.is_active()).count();
-    let brokers = i16::try_from(brokers).unwrap_or(i16::MAX).max(1);
-    let replicas = config.log_replication_factor.unwrap_or(brokers.min(REPLICAS));
+    let replicas = replicas(config.log_replication_factor, image);
     let in_sync = config.log_min_isr.unwrap_or(i32::from(replicas).min(IN_SYNC));
     let set = |name: &str, value: String| (name.to_owned(), Some(value));
     let mut topic = NewTopic::new(TRANSACTIONS_TOPIC, config.log_num_partitions, replicas);
