@@ -259,12 +259,17 @@ impl Run {
         let now = self.task.cluster.now();
         let mut effects = Vec::new();
         self.task.member.step(now, event, &mut effects);
-        // Whoever learns of its partitions may commit them at once.
-        self.publish(true);
+        // Whoever learns of its partitions may commit them at once, and whoever has lost them is
+        // told why from the moment at which it cannot.
+        let lost_reason = effects.iter().rev().find_map(|effect| match effect {
+            Effect::Lose { reason, .. } => Some(reason.as_str()),
+            _ => None,
+        });
+        self.publish(true, lost_reason);
         for effect in effects {
             self.carry_out(effect);
         }
-        self.publish(false);
+        self.publish(false, None);
         // Revoking partitions that the caller never learned of needs no consent.
         if !self.is_closing && self.task.link.take_release() {
             self.step(Event::Released);
@@ -273,7 +278,7 @@ impl Run {
 
     /// Tells commits who the member is and what it has. Before the effects are carried out it is not
     /// stable: the caller has not heard of its partitions.
-    fn publish(&self, before: bool) {
+    fn publish(&self, before: bool, lost_reason: Option<&str>) {
         let (identity, owned, is_stable) = self.task.member.state();
         let changed = self.task.link.view.send_if_modified(|view| {
             let is_stable = is_stable && (view.is_stable || !before);
@@ -281,6 +286,9 @@ impl Run {
                 view.identity == identity && view.owned == *owned && view.is_stable == is_stable;
             if !is_same {
                 *view = View { identity, owned: owned.clone(), is_stable, ..view.clone() };
+            }
+            if let Some(reason) = lost_reason {
+                reason.clone_into(&mut view.lost_reason);
             }
             !is_same
         });
@@ -306,7 +314,6 @@ impl Run {
             Effect::Lose { partitions, reason } => {
                 let group = &self.task.options.group_id;
                 tracing::warn!(group, ?partitions, reason, "partitions were lost");
-                link.view.send_modify(|view| view.lost_reason.clone_from(&reason));
                 link.hand_over(|handover| handover.lose(&partitions, reason));
             }
             Effect::Fail(Refusal { code, detail }) => {
