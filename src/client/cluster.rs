@@ -22,6 +22,7 @@ use crate::client::route::Route;
 use crate::client::snapshot::merge_topic;
 pub use crate::client::snapshot::{BrokerInfo, PartitionInfo, TopicInfo};
 pub(crate) use crate::client::snapshot::{Leader, Snapshot, TopicFailure};
+use crate::client::transaction::Unmarked;
 use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::messages::metadata::{
@@ -76,6 +77,8 @@ pub(crate) struct Cluster {
     /// The finalized features of the highest epoch that a broker has told, with that epoch.
     features: Mutex<(i64, BTreeMap<String, i16>)>,
     pub(crate) obstacles: Arc<Obstacles>,
+    /// The transactions of this client whose markers may still be on their way.
+    pub(in crate::client) unmarked: Unmarked,
 }
 
 impl Cluster {
@@ -105,6 +108,7 @@ impl Cluster {
             routes: Mutex::new(BTreeMap::new()),
             features: Mutex::new((-1, BTreeMap::new())),
             obstacles: Arc::default(),
+            unmarked: Unmarked::default(),
         }
     }
 

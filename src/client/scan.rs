@@ -22,6 +22,7 @@ use crate::client::config::{ConsumerConfig, IsolationLevel, OnDataLoss};
 use crate::client::consumer::Prefetcher;
 use crate::client::decoding::{Pipeline, Turn};
 use crate::client::recount::{Memory, Recount};
+use crate::client::transaction::own_commits;
 use crate::columnar::{DecodeOptions, Decoded, Decoder, FetchedBytes, ValueFormat};
 use crate::error::{Error, Result};
 pub use crate::machine::client::bounds::{Bound, Offsets, Range};
@@ -86,6 +87,9 @@ impl Scan {
             .await?;
         let wanted = partitions_of(&info, &options)?;
         let isolation = config.isolation_level;
+        if isolation == IsolationLevel::ReadCommitted {
+            own_commits(&cluster, topic).await?;
+        }
         let tolerate_loss = config.on_data_loss == OnDataLoss::Warn;
         let (extents, written) =
             futures::future::try_join(extents(&cluster, &wanted, isolation), async {

@@ -26,12 +26,12 @@ listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL
 num.network.threads=4
 log.dirs=/tmp/kraft-combined-logs
 offsets.topic.replication.factor=1
-transaction.state.log.num.partitions=4
+group.coordinator.background.threads=4
 log.flush.interval.ms=1000
 sasl.kerberos.min.time.before.relogin=5000
 """
 
-END_TXN = 26
+EXPIRE_DELEGATION_TOKEN = 40
 METADATA = 3
 FUTURE = 99
 
@@ -51,14 +51,14 @@ def send_and_see_the_end(address: str, client: str, api: int, version: int) -> N
 def test_what_is_not_served_is_named_once_for_each_client(tmp_path: Path) -> None:
     broker = BrokerProcess(tmp_path / "data")
     for _ in range(3):
-        send_and_see_the_end(broker.bootstrap, "billing", END_TXN, 0)
-        send_and_see_the_end(broker.bootstrap, "orders", END_TXN, 0)
+        send_and_see_the_end(broker.bootstrap, "billing", EXPIRE_DELEGATION_TOKEN, 1)
+        send_and_see_the_end(broker.bootstrap, "orders", EXPIRE_DELEGATION_TOKEN, 1)
         send_and_see_the_end(broker.bootstrap, "billing", METADATA, FUTURE)
     assert broker.stop() == 0
     lines = [line for line in broker.stderr().splitlines() if "not served" in line]
     assert len(lines) == 3, broker.stderr()
-    assert sum("billing" in line and "END_TXN" in line for line in lines) == 1
-    assert sum("orders" in line and "END_TXN" in line for line in lines) == 1
+    assert sum("billing" in line and "EXPIRE_DELEGATION_TOKEN" in line for line in lines) == 1
+    assert sum("orders" in line and "EXPIRE_DELEGATION_TOKEN" in line for line in lines) == 1
     metadata = next(line for line in lines if "METADATA" in line)
     assert "version=99" in metadata
     assert 'served="0-13"' in metadata
@@ -79,7 +79,7 @@ def test_the_settings_of_a_kafka_broker_start_ours(tmp_path: Path) -> None:
     named = " ".join(lines)
     for name in (
         "num.network.threads",
-        "transaction.state.log.num.partitions",
+        "group.coordinator.background.threads",
         "sasl.kerberos.min.time.before.relogin",
         "local.retention.ms",
     ):

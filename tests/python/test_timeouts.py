@@ -105,10 +105,18 @@ class Kit:
             self.consumer = self.client.consumer("t", start="earliest")
             self.member = self.client.consumer("t", group_id="g", auto_offset_reset="earliest")
             assert self.member.poll(30) is not None
+            self.transactional = self.client.transactional("known")
+            self.transaction = self.transactional.transaction().__enter__()
+            self.transaction.send("t", "value").result(30)
 
     def pending(self) -> ottla.Pending:
         """A record that is under way."""
         return self.client.send_async("t", "value")
+
+    def transact(self) -> None:
+        """Begin a transaction, the first of its id."""
+        with self.client.transactional("first", timeout=TIMEOUT).transaction():
+            pass
 
     def flush_a_record(self) -> None:
         """Wait for a record."""
@@ -146,6 +154,7 @@ CASES: dict[str, tuple[Callable[[Kit], object], bool]] = {
     "Client.delete_records": (lambda kit: kit.client.delete_records("t", timeout=TIMEOUT), True),
     "Client.offsets": (lambda kit: kit.client.offsets("t", timeout=TIMEOUT), True),
     "Client.cluster": (lambda kit: kit.client.cluster(timeout=TIMEOUT), True),
+    "Client.transactional": (lambda kit: kit.transact(), True),
     "Groups.list": (lambda kit: kit.client.groups.list(timeout=TIMEOUT), True),
     "Groups.describe": (lambda kit: kit.client.groups.describe("g", timeout=TIMEOUT), True),
     "Groups.reset": (
@@ -163,6 +172,8 @@ CASES: dict[str, tuple[Callable[[Kit], object], bool]] = {
     "Producer.write": (lambda kit: kit.producer.write("t", ROWS, timeout=TIMEOUT), True),
     "Producer.flush": (lambda kit: kit.producer.flush(TIMEOUT), False),
     "Producer.close": (lambda kit: kit.producer.close(TIMEOUT), False),
+    "Transaction.write": (lambda kit: kit.transaction.write("t", ROWS, timeout=TIMEOUT), True),
+    "TransactionalProducer.close": (lambda kit: kit.transactional.close(TIMEOUT), True),
     "Consumer.__init__": (lambda kit: ottla.Consumer("t", kit.client, timeout=TIMEOUT), True),
     "Consumer.poll": (lambda kit: kit.consumer.poll(TIMEOUT), False),
     "Consumer.seek": (lambda kit: kit.consumer.seek("latest", timeout=TIMEOUT), True),
@@ -260,7 +271,10 @@ def test_every_method_with_a_timeout_has_a_case() -> None:
 def broken(how: str, *, knows: bool) -> Iterator[Kit]:
     """A client of a cluster that refuses or keeps silent: from now on, or from the beginning."""
     proxy = Proxy()
-    config = {"advertised.listeners": f"PLAINTEXT://{proxy.address}"}
+    config = {
+        "advertised.listeners": f"PLAINTEXT://{proxy.address}",
+        "transaction.state.log.num.partitions": 1,
+    }
     broker = ottla.Broker(config=config) if knows else None
     try:
         if broker is not None:

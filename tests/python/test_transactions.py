@@ -175,6 +175,15 @@ def test_a_record_that_is_refused_aborts(kafka: ottla.Client, target: str) -> No
     _becomes(lambda: _values(kafka, target), ["small"])
 
 
+def test_a_scan_sees_what_its_client_has_committed(kafka: ottla.Client, target: str) -> None:
+    with kafka.transactional(f"{target}-own") as producer:
+        for number in range(50):
+            with producer.transaction() as tx:
+                tx.send(target, str(number), partition=number % 2)
+            # The markers are still on their way, often enough.
+            assert len(_values(kafka, target)) == number + 1
+
+
 def test_who_lost_the_partitions_does_not_commit(
     kafka: ottla.Client, source: str, target: str
 ) -> None:
@@ -197,6 +206,7 @@ def test_who_lost_the_partitions_does_not_commit(
             while rows == 0 and time.monotonic() < limit:
                 taken = other.poll(1)
                 rows += 0 if taken is None else taken.num_rows
+            assert rows > 0
             tx = producer.transaction(consumer=late, batch=batch).__enter__()
             tx.send(target, "never")
             with pytest.raises(ottla.KafkaError) as raised:

@@ -24,6 +24,7 @@ use std::time::Duration;
 pub use groups::{GroupDescription, GroupFilter, GroupListing, GroupMember};
 pub use placement::{Placed, Placement};
 pub use progress::{GroupPartition, PlannedOffset, ResetTo, TopicScope, total_lag};
+pub(in crate::client) use transactions::describe_transaction;
 pub use transactions::{
     HangingTransaction, TransactionDescription, TransactionFilter, TransactionListing,
 };

@@ -155,49 +155,11 @@ impl Admin {
             let coordinator = Coordinator::of_transactions(Arc::clone(&self.cluster), *id);
             let described = self
                 .cluster
-                .retry("describing transactions", async || {
-                    self.try_describe_transaction(&coordinator).await
-                })
+                .retry("describing transactions", async || describe_transaction(&coordinator).await)
                 .await;
             results.push(outer(described)?);
         }
         Ok(results)
-    }
-
-    async fn try_describe_transaction(
-        &self,
-        coordinator: &Coordinator,
-    ) -> Result<TransactionDescription> {
-        let id = coordinator.id.as_str();
-        let node = coordinator.node().await?;
-        let response = coordinator
-            .call(Lane::Control, self.timeout(), i16::MAX, |_| {
-                Ok(DescribeTransactionsRequest { transactional_ids: vec![Str::from(id)] })
-            })
-            .await?;
-        let answer = response.transaction_states.into_iter().next();
-        let answer = answer
-            .ok_or_else(|| Error::malformed("response", format!("it does not mention {id}")))?;
-        if ErrorCode::from_i16(answer.error_code) == ErrorCode::TransactionalIdNotFound {
-            let text = format!("there is no transactional id {id}");
-            return Err(Error::told(ErrorCode::TransactionalIdNotFound, text));
-        }
-        coordinator.check(answer.error_code, || "describing its transaction".to_owned())?;
-        let partitions = answer.topics.iter().flat_map(|topic| {
-            let name: Arc<str> = Arc::from(topic.topic.as_str());
-            topic.partitions.iter().map(move |one| TopicPartition::new(Arc::clone(&name), *one))
-        });
-        Ok(TransactionDescription {
-            transactional_id: id.to_owned(),
-            coordinator: node,
-            state: answer.transaction_state.to_string(),
-            producer_id: ProducerId(answer.producer_id),
-            producer_epoch: ProducerEpoch(answer.producer_epoch),
-            timeout_ms: answer.transaction_timeout_ms,
-            started_at: Some(TimestampMs(answer.transaction_start_time_ms))
-                .filter(|&time| time > TimestampMs::NONE),
-            partitions: partitions.collect(),
-        })
     }
 
     /// Of some partitions, the transactions that are older than `older_than_ms`, and that no coordinator has: nobody
@@ -300,4 +262,40 @@ impl Admin {
             })
             .await
     }
+}
+
+/// Asks the coordinator of a transactional id once.
+pub(in crate::client) async fn describe_transaction(
+    coordinator: &Coordinator,
+) -> Result<TransactionDescription> {
+    let id = coordinator.id.as_str();
+    let node = coordinator.node().await?;
+    let response = coordinator
+        .call(Lane::Control, coordinator.cluster.config.request_timeout, i16::MAX, |_| {
+            Ok(DescribeTransactionsRequest { transactional_ids: vec![Str::from(id)] })
+        })
+        .await?;
+    let answer = response.transaction_states.into_iter().next();
+    let answer =
+        answer.ok_or_else(|| Error::malformed("response", format!("it does not mention {id}")))?;
+    if ErrorCode::from_i16(answer.error_code) == ErrorCode::TransactionalIdNotFound {
+        let text = format!("there is no transactional id {id}");
+        return Err(Error::told(ErrorCode::TransactionalIdNotFound, text));
+    }
+    coordinator.check(answer.error_code, || "describing its transaction".to_owned())?;
+    let partitions = answer.topics.iter().flat_map(|topic| {
+        let name: Arc<str> = Arc::from(topic.topic.as_str());
+        topic.partitions.iter().map(move |one| TopicPartition::new(Arc::clone(&name), *one))
+    });
+    Ok(TransactionDescription {
+        transactional_id: id.to_owned(),
+        coordinator: node,
+        state: answer.transaction_state.to_string(),
+        producer_id: ProducerId(answer.producer_id),
+        producer_epoch: ProducerEpoch(answer.producer_epoch),
+        timeout_ms: answer.transaction_timeout_ms,
+        started_at: Some(TimestampMs(answer.transaction_start_time_ms))
+            .filter(|&time| time > TimestampMs::NONE),
+        partitions: partitions.collect(),
+    })
 }

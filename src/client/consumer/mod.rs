@@ -28,9 +28,10 @@ use tokio::time::Instant;
 
 use crate::client::admin::{OffsetSpec, list_offsets};
 use crate::client::cluster::{Cluster, Lane};
-use crate::client::config::{AutoOffsetReset, ConsumerConfig};
+use crate::client::config::{AutoOffsetReset, ConsumerConfig, IsolationLevel};
 use crate::client::consumer::shared::{Buffered, Failure, Shared};
 use crate::client::decoding::{Pipeline, Turn};
+use crate::client::transaction::own_commits;
 use crate::columnar::{DecodeOptions, Decoded, FetchedBytes};
 use crate::error::{Error, Result};
 use crate::machine::client::fetching::{Fetching, Marks, Position, Reset, Settings};
@@ -375,11 +376,15 @@ impl AssignedConsumer {
     /// A broker does not answer in time.
     pub async fn end_offsets(&self) -> Result<BTreeMap<TopicPartition, Offset>> {
         let shared = self.shared();
-        let wanted = self
-            .assignment()
-            .into_iter()
-            .map(|partition| (partition, OffsetSpec::Latest))
-            .collect();
+        let assignment = self.assignment();
+        if shared.config.isolation_level == IsolationLevel::ReadCommitted {
+            let topics: BTreeSet<_> = assignment.iter().map(|one| &one.topic).collect();
+            for topic in topics {
+                own_commits(&shared.cluster, topic).await?;
+            }
+        }
+        let wanted =
+            assignment.into_iter().map(|partition| (partition, OffsetSpec::Latest)).collect();
         let listed = list_offsets(&shared.cluster, &wanted, shared.config.isolation_level).await?;
         let known = |(partition, listed): (_, crate::client::admin::ListedOffset)| {
             Some((partition, listed.offset?))

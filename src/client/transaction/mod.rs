@@ -14,6 +14,7 @@
 mod calls;
 #[cfg(test)]
 mod tests;
+mod visibility;
 mod words;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(in crate::client) use calls::{Answered, Coordinators, Identity};
+pub(in crate::client) use visibility::{Unmarked, own_commits};
 
 use crate::client::cluster::Cluster;
 use crate::client::config::ProducerConfig;
@@ -170,7 +172,9 @@ impl TransactionalProducer {
         self.carry_out(|shared| async move {
             shared.decide(|one| one.machine.complete())?;
             shared.producer.flush().await;
-            shared.run(Operation::Commit, None).await
+            shared.run(Operation::Commit, None).await?;
+            shared.cluster.unmarked.note(shared.coordinators.id());
+            Ok(())
         })
         .await
     }

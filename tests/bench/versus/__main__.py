@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from versus.measure import Results
     from versus.servers import Server
 
-PARTS = ["limits", "starts", "throughput", "java", "latency", "frames", "memory", "scale"]
-CLUSTER_PARTS = ["cluster", "failover", "cluster-scale"]
+SHARED_PARTS = ["throughput", "java", "latency", "transactions", "frames"]
+"""With brokers that run the whole time."""
+PARTS = ["limits", "starts", *SHARED_PARTS, "memory", "scale"]
+CLUSTER_PARTS = ["cluster", "cluster-transactions", "failover", "cluster-scale"]
 """With three nodes of each kind; they take long, and are asked for by name."""
 
 
@@ -112,7 +114,7 @@ class Run:
     def rounds(self, count: int) -> None:
         """Measure; the brokers that most parts share run the whole time."""
         with ExitStack() as stack:
-            if {"throughput", "java", "latency", "frames"} & set(self.parts):
+            if set(SHARED_PARTS) & set(self.parts):
                 for make in self.makers:
                     server = make()
                     stack.callback(server.end)
@@ -144,7 +146,7 @@ class Run:
             print(f"round {number + 1} of {count}: {part} took {took:.0f} s", file=sys.stderr)
 
     def _shared(self, part: str) -> None:
-        from versus import frames, java, latency, limits, throughput
+        from versus import frames, java, latency, limits, throughput, transactional
 
         results, servers = self.results, self.servers
         if part == "limits":
@@ -158,17 +160,22 @@ class Run:
             java.perf_tools(results, servers, self.libs, shapes, self.records)
         elif part == "latency":
             latency.produce_to_consume(results, servers, self.sizes.seconds)
+        elif part == "transactions":
+            transactional.commits(results, servers, self.sizes.seconds)
+            transactional.isolation_levels(results, servers, self.records // 4)
         elif part == "frames":
             others = self.libs is not None
             frames.round_of_frames(results, servers, self.records, others=others)
 
     def _cluster(self, part: str) -> None:
         """Measure clusters of three nodes, one after the other."""
-        from versus import loads, replicated
+        from versus import loads, replicated, transactional
 
         results, makers = self.results, self.cluster_makers
         if part == "cluster":
             replicated.carry(results, makers, self.records, self.sizes.seconds)
+        elif part == "cluster-transactions":
+            transactional.on_three(results, makers, self.sizes.seconds, replicated.WHERE)
         elif part == "failover":
             found = loads.clients(kafka_libs())
             missing = [name for name in self.clients if name not in found]

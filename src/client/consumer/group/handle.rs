@@ -126,8 +126,11 @@ impl GroupHandle {
     }
 
     fn check_owned(&self, offsets: &Committed, now: &View) -> Result<()> {
-        let foreign: Vec<&TopicPartition> =
-            offsets.keys().filter(|partition| !now.owned.contains(*partition)).collect();
+        // One that came back after a loss of which the caller does not know was another member's meanwhile.
+        let is_foreign = |partition: &&TopicPartition| {
+            !now.owned.contains(*partition) || self.link.is_lost(partition)
+        };
+        let foreign: Vec<&TopicPartition> = offsets.keys().filter(is_foreign).collect();
         if foreign.is_empty() {
             return Ok(());
         }

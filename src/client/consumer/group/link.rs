@@ -8,6 +8,7 @@ use crate::client::consumer::shared::Shared;
 use crate::error::Error;
 use crate::machine::client::group::handover::{Handover, Told};
 use crate::machine::client::group::{Identity, Partitions};
+use crate::types::TopicPartition;
 
 /// The current membership.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +143,11 @@ impl Link {
     pub(super) fn close(&self) {
         self.seam().closing = true;
         self.work.notify_one();
+    }
+
+    /// Whether the caller has still to hear that it lost a partition.
+    pub(super) fn is_lost(&self, partition: &TopicPartition) -> bool {
+        self.seam().handover.is_lost(partition)
     }
 
     pub(super) fn tell(&self) -> Option<Told> {

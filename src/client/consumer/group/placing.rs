@@ -7,6 +7,7 @@ use crate::client::admin::{OffsetSpec, list_offsets};
 use crate::client::config::{AutoOffsetReset, ConsumerConfig, IsolationLevel};
 use crate::client::consumer::StartAt;
 use crate::client::coordinator::Coordinator;
+use crate::client::transaction::own_commits;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::client::fetching::Position;
 use crate::machine::client::group::Partitions;
@@ -60,6 +61,11 @@ pub(super) async fn place(
         )));
     }
     let ends = if until_caught_up {
+        if stable {
+            for topic in ids.keys() {
+                own_commits(cluster, topic).await?;
+            }
+        }
         let wanted = known.iter().map(|one| (one.clone(), OffsetSpec::Latest)).collect();
         list_offsets(cluster, &wanted, config.isolation_level).await?
     } else {

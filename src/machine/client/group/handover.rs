@@ -13,6 +13,7 @@
 //!   away.
 
 use super::Partitions;
+use crate::types::TopicPartition;
 
 /// What the caller is to hear.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,6 +135,13 @@ impl Handover {
         self.is_assignment_due() || !self.lost.is_empty() || !self.revoked.is_empty()
     }
 
+    /// Whether a partition was lost, which the caller does not know yet: what it does with what it has of it is void,
+    /// even if the member was given the partition again since.
+    #[must_use]
+    pub fn is_lost(&self, partition: &TopicPartition) -> bool {
+        self.lost.contains(partition)
+    }
+
     /// What the caller knows that it has.
     #[must_use]
     pub const fn held(&self) -> &Partitions {
@@ -148,7 +156,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::types::TopicPartition;
 
     fn some(list: &[i32]) -> Partitions {
         list.iter().map(|&index| TopicPartition::new("t", index)).collect()
@@ -179,6 +186,20 @@ mod tests {
         assert!(ledger.take_release());
         assert_eq!(ledger.tell(), Some(Told::Assigned(some(&[]))));
         assert_eq!(ledger.tell(), None);
+    }
+
+    #[test]
+    fn what_came_back_after_a_loss_stays_lost_until_the_caller_hears_of_it() {
+        let mut ledger = Handover::default();
+        ledger.assign(some(&[0]));
+        ledger.tell();
+        let partition = TopicPartition::new("t", 0);
+        ledger.lose(&some(&[0]), "late".to_owned());
+        ledger.assign(some(&[0]));
+        assert!(ledger.is_lost(&partition));
+        ledger.tell();
+        assert!(!ledger.is_lost(&partition));
+        assert_eq!(ledger.tell(), Some(Told::Assigned(some(&[0]))));
     }
 
     #[test]
