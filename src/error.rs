@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::types::{Offset, TopicPartition};
+use crate::types::{Offset, PartitionIndex, TopicPartition};
 
 /// The result of this crate's fallible functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -415,7 +415,7 @@ impl Error {
 
     /// A partition that a topic does not have.
     #[must_use]
-    pub fn no_partition(topic: &str, partition: i32, count: usize) -> Self {
+    pub fn no_partition(topic: &str, partition: PartitionIndex, count: usize) -> Self {
         let has = match count {
             1 => "it has one, partition 0".to_owned(),
             count => format!("it has {count}, numbered from 0"),

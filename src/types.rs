@@ -1,7 +1,7 @@
 //! The vocabulary of the engine as types: identifiers, offsets, epochs and times.
 //!
-//! A bare `i64` never crosses a function boundary when it means an offset, an epoch or an
-//! identifier; each has its own newtype here, so that two of them cannot be swapped by accident.
+//! A bare `i64` never crosses a function boundary when it means an offset, an epoch, an identifier or
+//! the index of a partition; each has its own newtype here, so that two of them cannot be swapped by accident.
 //! The numbers and their sentinels are Kafka's.
 //!
 //! Every module imports this one; it imports nothing from the crate.
@@ -10,6 +10,8 @@ mod chunk;
 mod random;
 
 use std::fmt;
+use std::num::ParseIntError;
+use std::str::FromStr;
 use std::sync::Arc;
 
 pub use chunk::{Chunk, Stored};
@@ -51,6 +53,10 @@ number! {
     NodeId(i32)
 }
 number! {
+    /// The index of a partition in its topic, from 0.
+    PartitionIndex(i32)
+}
+number! {
     /// The position of a record in its partition. Ends are exclusive: a log end offset is the
     /// offset that the next record will get.
     Offset(i64)
@@ -88,6 +94,73 @@ number! {
 impl NodeId {
     /// No node: a partition without a leader, a replica that is the client itself.
     pub const NONE: Self = Self(-1);
+}
+
+impl PartitionIndex {
+    /// No partition: an index that no topic has.
+    pub const NONE: Self = Self(-1);
+
+    /// The indexes of a topic with `count` partitions.
+    pub fn all(count: i32) -> impl DoubleEndedIterator<Item = Self> + Clone {
+        (0..count).map(Self)
+    }
+
+    /// All partitions of a topic, in their order, with their indexes.
+    pub fn enumerate<I: IntoIterator>(all: I) -> impl Iterator<Item = (Self, I::Item)> {
+        Self::enumerate_from(Self(0), all)
+    }
+
+    /// Partitions that follow each other, with their indexes; `first` is that of the first one.
+    pub fn enumerate_from<I: IntoIterator>(
+        first: Self,
+        some: I,
+    ) -> impl Iterator<Item = (Self, I::Item)> {
+        (first.0..).map(Self).zip(some)
+    }
+
+    /// How many partitions a list of all partitions of a topic has, as Kafka counts them.
+    #[must_use]
+    pub fn count<T>(all: &[T]) -> i32 {
+        Self::at(all.len()).0
+    }
+
+    /// The index of the partition that has this place in a list of all partitions of a topic.
+    #[must_use]
+    pub fn at(place: usize) -> Self {
+        Self(i32::try_from(place).unwrap_or(i32::MAX))
+    }
+
+    /// The place in a list of all partitions of a topic; none for a negative index.
+    #[must_use]
+    pub fn place(self) -> Option<usize> {
+        usize::try_from(self.0).ok()
+    }
+
+    /// The indexes of a wire struct, which has them as numbers.
+    #[must_use]
+    pub fn list(numbers: &[i32]) -> Vec<Self> {
+        numbers.iter().copied().map(Self).collect()
+    }
+
+    /// The numbers of a list, for a wire struct.
+    #[must_use]
+    pub fn numbers(all: &[Self]) -> Vec<i32> {
+        all.iter().map(|index| index.0).collect()
+    }
+
+    /// Whether a topic with `count` partitions has it.
+    #[must_use]
+    pub fn is_below(self, count: i32) -> bool {
+        (0..count).contains(&self.0)
+    }
+}
+
+impl FromStr for PartitionIndex {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        text.parse().map(Self)
+    }
 }
 
 impl Offset {
@@ -259,13 +332,13 @@ pub struct TopicPartition {
     /// The name of the topic.
     pub topic: Arc<str>,
     /// The index of the partition, from 0.
-    pub partition: i32,
+    pub partition: PartitionIndex,
 }
 
 impl TopicPartition {
-    /// Names a partition.
-    pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
-        Self { topic: topic.into(), partition }
+    /// Names a partition; its index may still be the number of a wire struct.
+    pub fn new(topic: impl Into<Arc<str>>, partition: impl Into<PartitionIndex>) -> Self {
+        Self { topic: topic.into(), partition: partition.into() }
     }
 }
 
@@ -284,6 +357,33 @@ impl fmt::Debug for TopicPartition {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn indexes_and_places_of_partitions_agree() {
+        assert!(PartitionIndex::all(3).eq([0, 1, 2].map(PartitionIndex)));
+        assert_eq!((PartitionIndex::all(0).next(), PartitionIndex::all(-1).next()), (None, None));
+        let numbered: Vec<_> = PartitionIndex::enumerate(["a", "b"]).collect();
+        assert_eq!(numbered, [(PartitionIndex(0), "a"), (PartitionIndex(1), "b")]);
+        assert_eq!(
+            (PartitionIndex::at(2), PartitionIndex(2).place()),
+            (PartitionIndex(2), Some(2))
+        );
+        assert_eq!(
+            (PartitionIndex::at(usize::MAX), PartitionIndex(-1).place()),
+            (PartitionIndex(i32::MAX), None)
+        );
+        assert_eq!(PartitionIndex::count(&["a", "b"]), 2);
+        let known = [-1, 0, 1, 2].map(|index| PartitionIndex(index).is_below(2));
+        assert_eq!(known, [false, true, true, false]);
+    }
+
+    #[test]
+    fn a_partition_is_written_as_its_number() {
+        let named = TopicPartition::new("t", 7);
+        assert_eq!(named.to_string(), "t-7");
+        assert_eq!(serde_json::to_string(&named).unwrap(), r#"{"topic":"t","partition":7}"#);
+        assert_eq!("7".parse(), Ok(PartitionIndex(7)));
+    }
 
     #[test]
     fn a_uuid_is_the_same_after_text_and_back() {

@@ -16,7 +16,7 @@ use crate::protocol::messages::api_versions::ApiVersionsRequest;
 use crate::protocol::messages::describe_quorum::DescribeQuorumRequest;
 use crate::protocol::messages::metadata::MetadataRequest;
 use crate::protocol::{Request, RequestHeader, Response, frame};
-use crate::types::{LeaderEpoch, PartitionEpoch, Uuid};
+use crate::types::{LeaderEpoch, PartitionEpoch, PartitionIndex, Uuid};
 
 /// As many commands as come.
 const ANY: usize = usize::MAX >> 4;
@@ -111,7 +111,7 @@ fn replicated(name: &str, brokers: &[i32]) -> Vec<MetadataRecord> {
         partition_epoch: PartitionEpoch(0),
     };
     let name = name.into();
-    vec![MetadataRecord::Topic { name, id }, PartitionRecord::create(id, 0, &state)]
+    vec![MetadataRecord::Topic { name, id }, PartitionRecord::create(id, PartitionIndex(0), &state)]
 }
 
 struct Client {
@@ -290,7 +290,7 @@ async fn a_node_of_a_cluster_adopts_its_id_and_leads_once_a_heartbeat_says_that_
     };
     let image = broker.state().image();
     assert!(!image.broker(NodeId(1)).unwrap().fenced);
-    assert_eq!(image.partition("there", 0).unwrap().leader, NodeId(1));
+    assert_eq!(image.partition("there", PartitionIndex(0)).unwrap().leader, NodeId(1));
     broker.shutdown().await.unwrap();
     assert_eq!(cluster_id(&site).as_deref(), Some("theirs"));
     // It came fenced, and did not ask to be unfenced before it knew the metadata as of its registration.
@@ -385,7 +385,10 @@ async fn a_broker_that_the_controller_does_not_know_registers_anew() {
     };
     let leads = broker.state().published_when(leads);
     tokio::time::timeout(Duration::from_secs(20), leads).await.expect("it stays fenced");
-    assert_eq!(broker.state().image().partition("there", 0).unwrap().leader, NodeId(1));
+    assert_eq!(
+        broker.state().image().partition("there", PartitionIndex(0)).unwrap().leader,
+        NodeId(1)
+    );
     assert!(!broker.state().partitions().storage().health().is_offline());
     broker.shutdown().await.unwrap();
 }
@@ -444,7 +447,12 @@ async fn a_broker_that_stops_hands_over_first() {
     remote.commit(&replicated("t", &[1, 2]));
     let partition = PartitionRecord {
         leader: Some(NodeId(1)),
-        ..PartitionRecord::change(Uuid([5; 16]), 0, LeaderEpoch(1), PartitionEpoch(1))
+        ..PartitionRecord::change(
+            Uuid([5; 16]),
+            PartitionIndex(0),
+            LeaderEpoch(1),
+            PartitionEpoch(1),
+        )
     };
     remote.commit(&[MetadataRecord::ChangePartition(partition)]);
     let mut asked = remote.watch();
@@ -460,7 +468,7 @@ async fn a_broker_that_stops_hands_over_first() {
         }
     };
     let (image, _) = log.subscribe();
-    assert_eq!(image.partition("t", 0).unwrap().leader, NodeId(2));
+    assert_eq!(image.partition("t", PartitionIndex(0)).unwrap().leader, NodeId(2));
     let own = image.broker(NodeId(1)).unwrap();
     assert!(own.shutting_down && !own.fenced);
     let knows = BrokerHeartbeat {

@@ -32,7 +32,7 @@ use crate::machine::metadata::{
     PartitionRecord,
 };
 use crate::machine::quorum;
-use crate::types::{LeaderEpoch, NodeId, Offset, PartitionEpoch, TopicId, Uuid};
+use crate::types::{LeaderEpoch, NodeId, Offset, PartitionEpoch, PartitionIndex, TopicId, Uuid};
 
 const ME: NodeId = NodeId(1);
 
@@ -178,7 +178,7 @@ impl Rig {
         let image = self.state.image();
         let unknown = || Error::kafka(ErrorCode::UnknownTopicOrPartition, topic);
         let topic = image.topic(topic).ok_or_else(unknown)?;
-        self.state.partitions().leader(topic, index)
+        self.state.partitions().leader(topic, PartitionIndex(index))
     }
 
     pub(in crate::broker) fn open(&self) -> Vec<String> {
@@ -206,7 +206,10 @@ fn led_by(leader: NodeId) -> PartitionImage {
 pub(in crate::broker) fn create(name: &str, id: u8, partitions: i32) -> Vec<MetadataRecord> {
     let id: TopicId = Uuid([id; 16]);
     let mut records = vec![MetadataRecord::Topic { name: name.into(), id }];
-    records.extend((0..partitions).map(|index| PartitionRecord::create(id, index, &led_by(ME))));
+    records.extend(
+        PartitionIndex::all(partitions)
+            .map(|index| PartitionRecord::create(id, index, &led_by(ME))),
+    );
     records
 }
 
@@ -225,11 +228,19 @@ async fn partitions_are_opened_changed_and_closed_with_the_metadata() {
     rig.follow(&create("b", 2, 1));
     assert_eq!(rig.open(), ["a-0", "a-1", "b-0"]);
     // One more partition of a, and one of which another broker has the only replica.
-    let elsewhere = PartitionRecord::create(Uuid([1; 16]), 3, &led_by(NodeId(2)));
-    rig.follow(&[PartitionRecord::create(Uuid([1; 16]), 2, &led_by(ME)), elsewhere]);
+    let elsewhere = PartitionRecord::create(Uuid([1; 16]), PartitionIndex(3), &led_by(NodeId(2)));
+    rig.follow(&[
+        PartitionRecord::create(Uuid([1; 16]), PartitionIndex(2), &led_by(ME)),
+        elsewhere,
+    ]);
     assert_eq!(rig.open(), ["a-0", "a-1", "a-2", "b-0"]);
     let leaving = rig.partition("a", 2).unwrap();
-    let moved = PartitionRecord::change(Uuid([1; 16]), 2, LeaderEpoch(1), PartitionEpoch(1));
+    let moved = PartitionRecord::change(
+        Uuid([1; 16]),
+        PartitionIndex(2),
+        LeaderEpoch(1),
+        PartitionEpoch(1),
+    );
     let other = Some(vec![NodeId(2)]);
     rig.follow(&[MetadataRecord::ChangePartition(PartitionRecord {
         replicas: other.clone(),
@@ -242,7 +253,12 @@ async fn partitions_are_opened_changed_and_closed_with_the_metadata() {
     let told = |error: Error| error.code();
     assert_eq!(leaving.check_leader().unwrap_err().code(), ErrorCode::NotLeaderOrFollower);
     assert_eq!(rig.partition("a", 2).map(drop).map_err(told), Err(ErrorCode::NotLeaderOrFollower));
-    let term = PartitionRecord::change(Uuid([1; 16]), 0, LeaderEpoch(4), PartitionEpoch(1));
+    let term = PartitionRecord::change(
+        Uuid([1; 16]),
+        PartitionIndex(0),
+        LeaderEpoch(4),
+        PartitionEpoch(1),
+    );
     rig.follow(&[MetadataRecord::ChangePartition(term)]);
     assert_eq!(rig.partition("a", 0).unwrap().leader_epoch(), LeaderEpoch(4));
     // Deleted and created again in one step.
@@ -252,7 +268,7 @@ async fn partitions_are_opened_changed_and_closed_with_the_metadata() {
     rig.follow(&again);
     assert_eq!(rig.open(), ["a-0", "b-0"]);
     assert_eq!(leaving.check_leader().unwrap_err().code(), ErrorCode::UnknownTopicOrPartition);
-    assert_eq!(rig.partition("a", 0).unwrap().key(), (Uuid([3; 16]), 0));
+    assert_eq!(rig.partition("a", 0).unwrap().key(), (Uuid([3; 16]), PartitionIndex(0)));
     rig.follow(&[remove(2), remove(3)]);
     assert_eq!(rig.open(), [""; 0]);
 }

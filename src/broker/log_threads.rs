@@ -127,7 +127,7 @@ impl LogThreads {
     fn sender(&self, partition: &Partition) -> Result<mpsc::Sender<Task>> {
         let senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
         let (id, index) = partition.key();
-        let mixed = id.0.iter().fold(index.unsigned_abs() as usize, |mixed, &byte| {
+        let mixed = id.0.iter().fold(index.0.unsigned_abs() as usize, |mixed, &byte| {
             mixed.wrapping_mul(31).wrapping_add(usize::from(byte))
         });
         let place = mixed % senders.len().max(1);

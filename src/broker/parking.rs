@@ -13,13 +13,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use crate::machine::purgatory::{Purgatory, WaiterId};
-use crate::types::TopicId;
+use crate::types::{PartitionIndex, TopicId};
 
 /// How many fetches may be parked; Kafka has no limit. Any further fetch is answered at once.
 const PARKED_MAX: usize = 1 << 16;
 
 /// A partition, identified independently of its topic's name.
-pub(super) type PartitionKey = (TopicId, i32);
+pub(super) type PartitionKey = (TopicId, PartitionIndex);
 
 /// What a parked fetch waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,12 +180,12 @@ mod tests {
     #[tokio::test]
     async fn a_move_before_the_wait_is_not_lost_and_a_drop_leaves_nothing() {
         let parking = Arc::new(Parking::new());
-        let key = (Uuid([1; 16]), 0);
+        let key = (Uuid([1; 16]), PartitionIndex(0));
         let parked = parking.park(Awaited::Committed, vec![key]).unwrap();
         parking.wake(&key);
         parked.moved().await;
         assert!(futures::poll!(Box::pin(parked.moved())).is_pending());
-        parking.wake(&(Uuid([1; 16]), 1));
+        parking.wake(&(Uuid([1; 16]), PartitionIndex(1)));
         assert!(futures::poll!(Box::pin(parked.moved())).is_pending());
         drop(parked);
         assert!(parking.consumers.lock().unwrap().is_empty());
@@ -194,7 +194,7 @@ mod tests {
     #[tokio::test]
     async fn a_watch_knows_what_has_moved() {
         let parking = Arc::new(Parking::new());
-        let key = |index| (Uuid([1; 16]), index);
+        let key = |index| (Uuid([1; 16]), PartitionIndex(index));
         let watch = parking.watch(Awaited::Appended).unwrap();
         watch.add(key(0));
         watch.add(key(1));
@@ -214,7 +214,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_committed_wakes_followers_only() {
         let parking = Arc::new(Parking::new());
-        let key = (Uuid([1; 16]), 0);
+        let key = (Uuid([1; 16]), PartitionIndex(0));
         let consumer = parking.park(Awaited::Committed, vec![key]).unwrap();
         let follower = parking.park(Awaited::Appended, vec![key]).unwrap();
         parking.wake_followers(&key);

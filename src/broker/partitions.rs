@@ -25,7 +25,7 @@ use super::storage::{Storage, log_config};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::metadata::{ConfigResource, PartitionImage, TopicImage};
-use crate::types::{NodeId, TopicId, TopicPartition};
+use crate::types::{NodeId, PartitionIndex, TopicId, TopicPartition};
 
 /// How many directories of deleted partitions are removed at once.
 const REMOVED_AT_ONCE: usize = 64;
@@ -48,7 +48,7 @@ pub(super) struct Partitions {
 struct Wanted<'a> {
     key: PartitionKey,
     topic: &'a TopicImage,
-    index: i32,
+    index: PartitionIndex,
     state: &'a PartitionImage,
     config: Arc<TopicConfig>,
 }
@@ -84,7 +84,11 @@ impl Partitions {
     /// # Errors
     ///
     /// `UNKNOWN_TOPIC_OR_PARTITION`, `NOT_LEADER_OR_FOLLOWER`, `KAFKA_STORAGE_ERROR`.
-    pub(super) fn leader(&self, topic: &TopicImage, index: i32) -> Result<Arc<Partition>> {
+    pub(super) fn leader(
+        &self,
+        topic: &TopicImage,
+        index: PartitionIndex,
+    ) -> Result<Arc<Partition>> {
         let partition = self.find(topic, index)?;
         partition.check_leader()?;
         Ok(partition)
@@ -95,13 +99,17 @@ impl Partitions {
     /// # Errors
     ///
     /// As [`Self::leader`].
-    pub(super) fn replica(&self, topic: &TopicImage, index: i32) -> Result<Arc<Partition>> {
+    pub(super) fn replica(
+        &self,
+        topic: &TopicImage,
+        index: PartitionIndex,
+    ) -> Result<Arc<Partition>> {
         let partition = self.find(topic, index)?;
         partition.check_replica()?;
         Ok(partition)
     }
 
-    fn find(&self, topic: &TopicImage, index: i32) -> Result<Arc<Partition>> {
+    fn find(&self, topic: &TopicImage, index: PartitionIndex) -> Result<Arc<Partition>> {
         let name = || format!("{}-{index}", topic.name);
         if topic.partition(index).is_none() {
             let context = format!("partition {} does not exist", name());
@@ -175,7 +183,9 @@ impl Partitions {
             }
         }
         for topic in delta.changed_topics().filter(|topic| !reconfigured.contains(&topic.id)) {
-            let keys = delta.changed_partitions().range((topic.id, 0)..=(topic.id, i32::MAX));
+            let keys = delta
+                .changed_partitions()
+                .range((topic.id, PartitionIndex(0))..=(topic.id, PartitionIndex(i32::MAX)));
             let changed = keys.filter_map(|&(_, index)| Some((index, topic.partition(index)?)));
             self.want(change, topic, changed, &mut wanted);
         }
@@ -204,7 +214,7 @@ impl Partitions {
         &self,
         change: &Change<'a>,
         topic: &'a TopicImage,
-        partitions: impl Iterator<Item = (i32, &'a PartitionImage)>,
+        partitions: impl Iterator<Item = (PartitionIndex, &'a PartitionImage)>,
         wanted: &mut Vec<Wanted<'a>>,
     ) {
         let settings = change.image.topic_config(&topic.name);
@@ -267,7 +277,7 @@ impl Partitions {
                 Err(error) => {
                     let (id, index) = key;
                     tracing::error!(
-                        topic_id = %id, partition = index, error = %error.chain(),
+                        topic_id = %id, partition = index.0, error = %error.chain(),
                         "a partition could not be opened and stays offline"
                     );
                     failed.insert(key, error.chain());

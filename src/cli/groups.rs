@@ -14,7 +14,7 @@ use crate::client::admin::{
     TopicScope, all_or_first_error, total_lag,
 };
 use crate::error::Error;
-use crate::types::{Offset, TimestampMs, TopicPartition};
+use crate::types::{Offset, PartitionIndex, TimestampMs, TopicPartition};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum GroupsCommand {
@@ -268,7 +268,8 @@ fn scope(topics: &[String]) -> Result<Option<TopicScope>, Failure> {
             scope.insert(topic.clone(), None);
             continue;
         };
-        let numbers = partitions.split(',').map(str::parse::<i32>).collect::<Result<Vec<_>, _>>();
+        let numbers =
+            partitions.split(',').map(str::parse::<PartitionIndex>).collect::<Result<Vec<_>, _>>();
         let Ok(numbers) = numbers else {
             return Err(Failure::Usage(format!("{topic:?}: use TOPIC or TOPIC:0,1")));
         };
@@ -453,7 +454,7 @@ mod tests {
         assert!(matches!(read(&[]), Ok(None)));
         let Ok(Some(found)) = read(&["a", "b:2,0", "b:1"]) else { panic!("it reads") };
         assert_eq!(found.get("a"), Some(&None));
-        assert_eq!(found.get("b"), Some(&Some([0, 1, 2].into_iter().collect())));
+        assert_eq!(found.get("b"), Some(&Some(PartitionIndex::all(3).collect())));
         assert!(read(&["b:x"]).is_err());
     }
 }

@@ -26,9 +26,21 @@ mod transactions;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write};
 
+use clap::builder::{
+    MapValueParser, RangedI64ValueParser, TypedValueParser as _, ValueParserFactory,
+};
 use clap::{Parser, Subcommand};
 
 use crate::error::Error;
+use crate::types::PartitionIndex;
+
+impl ValueParserFactory for PartitionIndex {
+    type Parser = MapValueParser<RangedI64ValueParser<i32>, fn(i32) -> Self>;
+
+    fn value_parser() -> Self::Parser {
+        clap::value_parser!(i32).map(Self)
+    }
+}
 
 /// An event-streaming engine that speaks Apache Kafka and Arrow.
 #[derive(Debug, Parser)]

@@ -19,6 +19,7 @@ use crate::client::producer::{Delivery, Producer};
 use crate::client::{ProducerRecord, TableWriter, WriteReport};
 use crate::columnar::{PartitionSource, ValueSource, WriteOptions, excerpt, not_json};
 use crate::error::Error;
+use crate::types::PartitionIndex;
 
 #[derive(Debug, Args)]
 pub(super) struct ProduceArguments {
@@ -54,7 +55,7 @@ pub(super) struct ProduceArguments {
     schema: Vec<(String, String)>,
     /// Write everything to this partition.
     #[arg(long)]
-    partition: Option<i32>,
+    partition: Option<PartitionIndex>,
     /// none, gzip, snappy, lz4 or zstd.
     #[arg(long, value_name = "CODEC")]
     compression_type: Option<String>,

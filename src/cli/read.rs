@@ -18,7 +18,7 @@ use crate::client::{
     OnDataLoss, PollOptions, Polled, Scan, ScanOptions, StartAt, Subscription,
 };
 use crate::columnar::{DecodeOptions, Decoded, KeyFormat, OnError, ValueFormat};
-use crate::types::{Offset, TopicPartition};
+use crate::types::{Offset, PartitionIndex, TopicPartition};
 
 const TOPIC: &str = "topic";
 const PARTITION: &str = "partition";
@@ -54,7 +54,7 @@ struct ReadArguments {
     topic: TopicName,
     /// A partition. May be given several times. Default: all.
     #[arg(long = "partition", value_name = "INDEX")]
-    partitions: Vec<i32>,
+    partitions: Vec<PartitionIndex>,
     /// The columns, separated by commas: topic, partition, offset, timestamp, timestamp_type, key,
     /// value, headers, or members of JSON values.
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]

@@ -308,13 +308,13 @@ impl Coordinator {
     }
 }
 
-/// The indexes of partitions, by topic.
+/// The indexes of partitions, by topic, as requests have them.
 pub(crate) fn by_topic<'a>(
     partitions: impl Iterator<Item = &'a TopicPartition>,
 ) -> BTreeMap<&'a str, Vec<i32>> {
     let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
     for partition in partitions {
-        topics.entry(&partition.topic).or_default().push(partition.partition);
+        topics.entry(&partition.topic).or_default().push(partition.partition.0);
     }
     topics
 }
@@ -323,7 +323,7 @@ fn commit_topics(offsets: &Committed) -> Vec<OffsetCommitRequestTopic> {
     let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
     for (partition, value) in offsets {
         topics.entry(&partition.topic).or_default().push(OffsetCommitRequestPartition {
-            partition_index: partition.partition,
+            partition_index: partition.partition.0,
             committed_offset: value.offset.0,
             committed_leader_epoch: value.leader_epoch.0,
             committed_metadata: Some(Str::from(value.metadata.as_str())),

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::machine::client::bounds::Offsets;
 use crate::machine::client::seen::{Counted, Difference, Seen, Tally};
 use crate::record::{Batch, BatchHeader, Batches};
-use crate::types::{Offset, TopicPartition};
+use crate::types::{Offset, PartitionIndex, TopicPartition};
 
 /// How many marks are kept for all partitions of a scan, and for one of them at least.
 const MARKS_MAX: usize = 1 << 16;
@@ -24,7 +24,7 @@ const UNCOMPRESSED_MAX: usize = 256 << 20;
 /// What the readings of one scan have counted so far.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    partitions: Mutex<BTreeMap<i32, Seen>>,
+    partitions: Mutex<BTreeMap<PartitionIndex, Seen>>,
     marks_max: usize,
 }
 
@@ -41,7 +41,7 @@ impl Memory {
 pub(crate) struct Recount {
     memory: Arc<Memory>,
     offsets: Arc<Offsets>,
-    tallies: BTreeMap<i32, Tally>,
+    tallies: BTreeMap<PartitionIndex, Tally>,
     /// Whether a difference is logged, once, instead of being an error.
     is_tolerant: bool,
     /// What was found to be missing: the reading cannot continue.
@@ -50,9 +50,10 @@ pub(crate) struct Recount {
 
 impl Recount {
     pub(crate) fn new(memory: Arc<Memory>, offsets: Arc<Offsets>, is_tolerant: bool) -> Self {
-        let begin = |(&partition, range): (&i32, &crate::machine::client::bounds::Range)| {
-            (partition, Tally::new(range.start))
-        };
+        let begin =
+            |(&partition, range): (&PartitionIndex, &crate::machine::client::bounds::Range)| {
+                (partition, Tally::new(range.start))
+            };
         let tallies = offsets.partitions.iter().map(begin).collect();
         Self { memory, offsets, tallies, is_tolerant, found: None }
     }

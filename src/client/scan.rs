@@ -27,7 +27,7 @@ use crate::columnar::{DecodeOptions, Decoded, Decoder, FetchedBytes, ValueFormat
 use crate::error::{Error, Result};
 pub use crate::machine::client::bounds::{Bound, Offsets, Range};
 use crate::machine::client::bounds::{Extent, LookedUp, resolve};
-use crate::types::{Offset, TopicPartition, Uuid};
+use crate::types::{Offset, PartitionIndex, TopicPartition, Uuid};
 
 /// What to read of a topic, and as what.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub struct ScanOptions {
     /// The end of the range, not part of it.
     pub end: Bound,
     /// The partitions; all when none.
-    pub partitions: Option<Vec<i32>>,
+    pub partitions: Option<Vec<PartitionIndex>>,
     /// Which records of transactions are read; the client's setting when none.
     pub isolation_level: Option<IsolationLevel>,
     /// What to do when records are gone; the client's setting when none.
@@ -64,7 +64,7 @@ impl Default for ScanOptions {
 pub struct Scan {
     cluster: Arc<Cluster>,
     offsets: Arc<Offsets>,
-    held_back: Arc<BTreeMap<i32, i64>>,
+    held_back: Arc<BTreeMap<PartitionIndex, i64>>,
     config: ConsumerConfig,
     decode: DecodeOptions,
     memory: Arc<Memory>,
@@ -181,7 +181,7 @@ impl Scan {
     /// How many offsets are behind the end of a partition because a transaction was open before them when the bounds
     /// were resolved; partitions that none holds back are left out. Empty when all records are read.
     #[must_use]
-    pub fn held_back(&self) -> &BTreeMap<i32, i64> {
+    pub fn held_back(&self) -> &BTreeMap<PartitionIndex, i64> {
         &self.held_back
     }
 
@@ -259,7 +259,7 @@ fn consumer_config(cluster: &Cluster, options: &ScanOptions) -> ConsumerConfig {
 }
 
 fn partitions_of(info: &TopicInfo, options: &ScanOptions) -> Result<Vec<TopicPartition>> {
-    let named = |index: i32| {
+    let named = |index: PartitionIndex| {
         if info.partition(index).is_some() {
             return Ok(());
         }
@@ -273,7 +273,7 @@ fn partitions_of(info: &TopicInfo, options: &ScanOptions) -> Result<Vec<TopicPar
     if let Some(partitions) = &options.partitions {
         partitions.iter().try_for_each(|&index| named(index))?;
     }
-    let is_wanted = |index: i32| {
+    let is_wanted = |index: PartitionIndex| {
         options.start.covers(index)
             && options.end.covers(index)
             && options.partitions.as_ref().is_none_or(|partitions| partitions.contains(&index))

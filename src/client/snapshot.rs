@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::ErrorCode;
 use crate::protocol::messages::metadata::MetadataResponseTopic;
-use crate::types::{LeaderEpoch, NodeId, TimestampMs, TopicId, TopicPartition};
+use crate::types::{LeaderEpoch, NodeId, PartitionIndex, TimestampMs, TopicId, TopicPartition};
 
 /// A broker, with its advertised address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl BrokerInfo {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionInfo {
     /// Its index.
-    pub partition: i32,
+    pub partition: PartitionIndex,
     /// Its leader, if it has one.
     pub leader: Option<NodeId>,
     /// The epoch of the leader, or unknown with brokers before Kafka 2.1.
@@ -66,7 +66,7 @@ pub struct TopicInfo {
 impl TopicInfo {
     /// A partition by its index.
     #[must_use]
-    pub fn partition(&self, index: i32) -> Option<&PartitionInfo> {
+    pub fn partition(&self, index: PartitionIndex) -> Option<&PartitionInfo> {
         let place = self.partitions.binary_search_by_key(&index, |info| info.partition).ok()?;
         self.partitions.get(place)
     }
@@ -74,7 +74,7 @@ impl TopicInfo {
     /// The number of partitions.
     #[must_use]
     pub fn partition_count(&self) -> i32 {
-        i32::try_from(self.partitions.len()).unwrap_or(i32::MAX)
+        PartitionIndex::count(&self.partitions)
     }
 }
 
@@ -124,7 +124,7 @@ pub(super) fn merge_topic(
         .map(|partition| {
             let ids = |ids: Vec<i32>| ids.into_iter().map(NodeId).collect();
             let info = PartitionInfo {
-                partition: partition.partition_index,
+                partition: PartitionIndex(partition.partition_index),
                 leader: Some(NodeId(partition.leader_id)).filter(|&id| id != NodeId::NONE),
                 leader_epoch: LeaderEpoch(partition.leader_epoch),
                 replicas: ids(partition.replica_nodes),

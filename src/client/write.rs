@@ -24,7 +24,7 @@ use crate::columnar::{self, Encoder, Prepared, Tombstones, WriteOptions};
 use crate::error::{Error, Result};
 use crate::machine::client::bounds::Range;
 use crate::machine::client::partitioner::partition_for_key;
-use crate::types::{Offset, TimestampMs, TopicPartition};
+use crate::types::{Offset, PartitionIndex, TimestampMs, TopicPartition};
 
 /// Rows without a key change their partition after so many; where records have many rows, each of them
 /// changes it.
@@ -43,7 +43,7 @@ pub struct WriteReport {
     pub batches: u64,
     /// The offsets per partition, from the first to behind the last; other producers' records may
     /// lie between them. Empty with `acks=0`.
-    pub offsets: BTreeMap<i32, Range>,
+    pub offsets: BTreeMap<PartitionIndex, Range>,
     /// That rows are older than the topic keeps them.
     pub expired: Option<Expired>,
 }
@@ -365,7 +365,7 @@ fn push(
                 *turn = turn.wrapping_add(1);
             }
             let unkeyed = turn.checked_rem(u64::from(partitions.unsigned_abs())).unwrap_or(0);
-            i32::try_from(unkeyed).unwrap_or(0)
+            PartitionIndex(i32::try_from(unkeyed).unwrap_or(0))
         }
     })
 }

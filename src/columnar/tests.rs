@@ -50,7 +50,7 @@ fn reference(chunks: &[FetchedBytes]) -> Vec<Row> {
                     continue;
                 }
                 rows.push(Row {
-                    partition: chunk.partition.partition,
+                    partition: chunk.partition.partition.0,
                     offset: record.offset.0,
                     timestamp: (record.timestamp.0 != -1).then_some(record.timestamp.0),
                     key: record.key.map(<[u8]>::to_vec),
@@ -240,7 +240,7 @@ proptest! {
                     next = progress.next;
                 }
             }
-            let last = expected.iter().rev().find(|row| row.partition == chunk.partition.partition);
+            let last = expected.iter().rev().find(|row| row.partition == chunk.partition.partition.0);
             prop_assert!(last.is_none_or(|row| next.0 > row.offset));
         }
         // A projection shows the same.

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use crate::types::PartitionIndex;
+
 /// The value of `leader.replication.throttled.replicas` or `follower.replication.throttled.replicas`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ThrottledReplicas {
     /// All replicas of the topic: `*`.
     All,
     /// These, by partition and broker.
-    Some(BTreeSet<(i32, i32)>),
+    Some(BTreeSet<(PartitionIndex, i32)>),
 }
 
 impl ThrottledReplicas {
@@ -24,7 +26,7 @@ impl ThrottledReplicas {
         };
         let pair = |name: &&str| {
             let (partition, broker) = name.split_once(':')?;
-            Some((number(partition)?, number(broker)?))
+            Some((PartitionIndex(number(partition)?), number(broker)?))
         };
         names.iter().map(pair).collect::<Option<_>>().map(Self::Some)
     }
@@ -37,7 +39,7 @@ impl ThrottledReplicas {
 
     /// Whether the replica of a partition on a broker is among them.
     #[must_use]
-    pub fn contains(&self, partition: i32, broker: i32) -> bool {
+    pub fn contains(&self, partition: PartitionIndex, broker: i32) -> bool {
         match self {
             Self::All => true,
             Self::Some(replicas) => replicas.contains(&(partition, broker)),
@@ -52,10 +54,10 @@ mod tests {
     #[test]
     fn replicas_are_listed_by_partition_and_broker() {
         let listed = ThrottledReplicas::parse("0:1, 12:3,").unwrap();
-        assert!(listed.contains(0, 1) && listed.contains(12, 3));
-        assert!(!listed.contains(1, 0) && !listed.contains(12, 1));
-        assert!(!ThrottledReplicas::parse("").unwrap().contains(0, 0));
-        assert!(ThrottledReplicas::parse(" * ").unwrap().contains(7, 9));
+        assert!(listed.contains(PartitionIndex(0), 1) && listed.contains(PartitionIndex(12), 3));
+        assert!(!listed.contains(PartitionIndex(1), 0) && !listed.contains(PartitionIndex(12), 1));
+        assert!(!ThrottledReplicas::parse("").unwrap().contains(PartitionIndex(0), 0));
+        assert!(ThrottledReplicas::parse(" * ").unwrap().contains(PartitionIndex(7), 9));
         for wrong in ["0", "0:", ":1", "0:1:2", "a:1", "-1:0", "+1:0", "*,0:1", "0:99999999999"] {
             assert!(ThrottledReplicas::check(wrong).is_err(), "{wrong}");
         }

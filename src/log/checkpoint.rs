@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::types::{Offset, TopicPartition};
+use crate::types::{Offset, PartitionIndex, TopicPartition};
 
 /// The text of a checkpoint.
 pub(super) fn encode(lines: impl Iterator<Item = String>) -> String {
@@ -58,7 +58,7 @@ pub(super) fn decode_offsets(text: &str) -> Result<BTreeMap<TopicPartition, Offs
         let mut words = line.split_ascii_whitespace();
         let entry = (|| {
             let topic = words.next()?;
-            let partition = words.next()?.parse().ok()?;
+            let partition: PartitionIndex = words.next()?.parse().ok()?;
             let offset = words.next()?.parse().ok()?;
             words.next().is_none().then(|| (TopicPartition::new(topic, partition), Offset(offset)))
         })();

@@ -17,7 +17,7 @@ use super::predecessor::{self, Predecessor};
 use super::properties::{self, MetaProperties};
 use crate::env::{Env, Lock};
 use crate::error::{Error, ErrorCode, Result};
-use crate::types::{BrokerEpoch, NodeId, Offset, TopicId, TopicPartition};
+use crate::types::{BrokerEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicPartition};
 
 /// The suffix of a partition's directory that is about to be removed.
 const DELETE_SUFFIX: &str = "-delete";
@@ -574,7 +574,7 @@ fn write_meta(env: &Env, path: &Path, meta: &MetaProperties) -> Result<()> {
 fn parse_partition(name: &str) -> Option<TopicPartition> {
     let (topic, number) = name.rsplit_once('-')?;
     let canonical = number.bytes().all(|byte| byte.is_ascii_digit());
-    let partition: i32 = number.parse().ok()?;
+    let partition: PartitionIndex = number.parse().ok()?;
     (canonical && !topic.is_empty() && partition.to_string() == number)
         .then(|| TopicPartition::new(topic, partition))
 }

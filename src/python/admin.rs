@@ -18,7 +18,7 @@ use crate::client::admin::{
 };
 use crate::client::{Client as Engine, PartitionInfo, TopicInfo};
 use crate::error::{Error, Result};
-use crate::types::{NodeId, Offset, TopicPartition};
+use crate::types::{NodeId, Offset, PartitionIndex, TopicPartition};
 
 /// The topic operations of a client; see `ottla.Client`.
 #[pyclass(frozen, module = "ottla._ottla")]
@@ -68,7 +68,7 @@ pub(super) async fn offsets_at(
     engine: &Engine,
     topic: &str,
     at: OffsetSpec,
-) -> Result<BTreeMap<i32, i64>> {
+) -> Result<BTreeMap<PartitionIndex, i64>> {
     let info = existing(engine, topic).await?;
     let wanted = |spec: OffsetSpec| -> BTreeMap<TopicPartition, OffsetSpec> {
         let named = |one| TopicPartition::new(Arc::clone(&info.name), one);
@@ -122,7 +122,7 @@ impl Admin {
         name: String,
         partitions: Option<i32>,
         replication_factor: Option<i16>,
-        assignment: BTreeMap<i32, Vec<i32>>,
+        assignment: BTreeMap<PartitionIndex, Vec<i32>>,
         config: BTreeMap<String, String>,
         validate_only: bool,
         timeout: Option<f64>,
@@ -280,7 +280,7 @@ impl Admin {
         py: Python<'_>,
         topic: &str,
         timeout: Option<f64>,
-    ) -> PyResult<BTreeMap<i32, i64>> {
+    ) -> PyResult<BTreeMap<PartitionIndex, i64>> {
         let directories = self.run(py, "the sizes of the logs", timeout, |engine| async move {
             engine.admin().describe_log_dirs().await
         })?;
@@ -301,7 +301,7 @@ impl Admin {
         topic: &str,
         at: Place,
         timeout: Option<f64>,
-    ) -> PyResult<BTreeMap<i32, i64>> {
+    ) -> PyResult<BTreeMap<PartitionIndex, i64>> {
         let spec = at.spec()?;
         let what = format!("the offsets of topic {topic}");
         self.run(py, &what, timeout, |engine| async move { offsets_at(&engine, topic, spec).await })
@@ -311,9 +311,9 @@ impl Admin {
         &self,
         py: Python<'_>,
         topic: &str,
-        before: BTreeMap<i32, i64>,
+        before: BTreeMap<PartitionIndex, i64>,
         timeout: Option<f64>,
-    ) -> PyResult<BTreeMap<i32, i64>> {
+    ) -> PyResult<BTreeMap<PartitionIndex, i64>> {
         let name: Arc<str> = Arc::from(topic);
         let before: BTreeMap<TopicPartition, Offset> = before
             .into_iter()

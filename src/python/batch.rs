@@ -19,13 +19,13 @@ use super::whole::Whole;
 use super::{types, values};
 use crate::columnar::{Decoded, PartitionProgress, Tombstones, compact, nbytes, to_plain};
 use crate::error::{Error, Result};
-use crate::types::TopicPartition;
+use crate::types::{PartitionIndex, TopicPartition};
 
 /// The records `[start, end)` of one partition.
 #[derive(Clone, Debug)]
 pub(super) struct Span {
     pub(super) topic: Arc<str>,
-    pub(super) partition: i32,
+    pub(super) partition: PartitionIndex,
     pub(super) start: i64,
     pub(super) end: i64,
 }

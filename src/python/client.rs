@@ -30,7 +30,7 @@ use crate::client::{
     ProducerRecord, RecordMetadata as Metadata, Unacknowledged,
 };
 use crate::error::{Error, Result};
-use crate::types::TimestampMs;
+use crate::types::{PartitionIndex, TimestampMs};
 
 /// Producers that were dropped with unacknowledged records, and are being flushed.
 static LINGERING: AtomicUsize = AtomicUsize::new(0);
@@ -284,7 +284,7 @@ impl Client {
         topic: &str,
         value: Option<&[u8]>,
         key: Option<&[u8]>,
-        partition: Option<i32>,
+        partition: Option<PartitionIndex>,
         timestamp: Option<i64>,
         headers: Vec<(String, Option<Vec<u8>>)>,
         hurry: bool,
@@ -341,7 +341,7 @@ impl Client {
 
     fn consumer(
         slf: &Bound<'_, Self>,
-        topics: BTreeMap<String, Option<Vec<i32>>>,
+        topics: BTreeMap<String, Option<Vec<PartitionIndex>>>,
         start: (Place, Offsets),
         options: &Bound<'_, PyDict>,
         timeout: Option<f64>,
@@ -360,7 +360,7 @@ pub(super) fn record(
     topic: &str,
     value: Option<&[u8]>,
     key: Option<&[u8]>,
-    (partition, timestamp): (Option<i32>, Option<i64>),
+    (partition, timestamp): (Option<PartitionIndex>, Option<i64>),
     headers: Vec<(String, Option<Vec<u8>>)>,
 ) -> ProducerRecord {
     ProducerRecord {
@@ -407,7 +407,7 @@ pub(super) struct RecordMetadata {
     topic: String,
     /// The partition.
     #[pyo3(get)]
-    partition: i32,
+    partition: PartitionIndex,
     /// The offset; None with `acks=0`.
     #[pyo3(get)]
     offset: Option<i64>,

@@ -22,10 +22,10 @@ use crate::client::{
 };
 use crate::columnar::DecodeOptions;
 use crate::error::{Error, Result};
-use crate::types::{Offset, TopicPartition};
+use crate::types::{Offset, PartitionIndex, TopicPartition};
 
 /// Offsets by topic and partition, as Python sees them.
-pub(super) type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
+pub(super) type Offsets = BTreeMap<String, BTreeMap<PartitionIndex, i64>>;
 
 /// The keyword arguments of `client.consumer` that concern reading, besides those of a scan, as
 /// `_consumer.py` passes them.
@@ -93,7 +93,7 @@ pub(super) struct Consumer {
 /// The partitions of an assignment with their starts.
 async fn assigned(
     engine: &Engine,
-    topics: BTreeMap<String, Option<Vec<i32>>>,
+    topics: BTreeMap<String, Option<Vec<PartitionIndex>>>,
     start: &At,
     resume: &Offsets,
 ) -> Result<Vec<(TopicPartition, StartAt)>> {
@@ -102,7 +102,7 @@ async fn assigned(
         let info = existing(engine, &topic).await?;
         let partitions =
             chosen.unwrap_or_else(|| info.partitions.iter().map(|one| one.partition).collect());
-        let known = |one: i32| resume.get(&topic).and_then(|offsets| offsets.get(&one));
+        let known = |one: PartitionIndex| resume.get(&topic).and_then(|offsets| offsets.get(&one));
         for one in partitions {
             let partition = TopicPartition::new(Arc::clone(&info.name), one);
             match known(one) {
@@ -137,7 +137,7 @@ impl Consumer {
     /// Reads partitions that the caller names.
     pub(super) fn start(
         client: &Bound<'_, Client>,
-        topics: BTreeMap<String, Option<Vec<i32>>>,
+        topics: BTreeMap<String, Option<Vec<PartitionIndex>>>,
         (start, resume): (At, Offsets),
         arguments: &Bound<'_, PyDict>,
         timeout: Option<f64>,
@@ -190,7 +190,7 @@ impl Consumer {
 /// The partitions that are named, or all that are assigned.
 fn named(
     assigned: impl FnOnce() -> Vec<TopicPartition>,
-    partitions: Option<Vec<(String, i32)>>,
+    partitions: Option<Vec<(String, PartitionIndex)>>,
 ) -> Vec<TopicPartition> {
     let Some(named) = partitions else { return assigned() };
     named.into_iter().map(|(topic, partition)| TopicPartition::new(topic, partition)).collect()
@@ -204,7 +204,8 @@ fn places(
 ) -> Result<Vec<(TopicPartition, StartAt)>> {
     chosen.retain(|one| topic.is_none_or(|topic| topic == &*one.topic));
     if let At::Offsets(offsets) = to {
-        let is_there = |one: &&i32| chosen.iter().any(|chosen| chosen.partition == **one);
+        let is_there =
+            |one: &&PartitionIndex| chosen.iter().any(|chosen| chosen.partition == **one);
         if let Some(missing) = offsets.keys().find(|one| !is_there(one)) {
             let assigned = chosen.iter().map(ToString::to_string).collect::<Vec<_>>();
             let assigned = if assigned.is_empty() {
@@ -236,7 +237,7 @@ pub(super) fn by_topic(offsets: impl IntoIterator<Item = (TopicPartition, i64)>)
     topics
 }
 
-pub(super) fn pairs(partitions: &[TopicPartition]) -> Vec<(String, i32)> {
+pub(super) fn pairs(partitions: &[TopicPartition]) -> Vec<(String, PartitionIndex)> {
     partitions.iter().map(|one| (one.topic.to_string(), one.partition)).collect()
 }
 
@@ -265,7 +266,7 @@ fn to_python(py: Python<'_>, polled: &Polled) -> PyResult<Py<PyAny>> {
 #[pymethods]
 impl Consumer {
     #[getter]
-    fn assignment(&self) -> Vec<(String, i32)> {
+    fn assignment(&self) -> Vec<(String, PartitionIndex)> {
         self.reader.peek().map_or_else(Vec::new, |reader| pairs(&reader.assignment()))
     }
 
@@ -335,7 +336,11 @@ impl Consumer {
         Ok(by_topic(found))
     }
 
-    fn pause(&self, py: Python<'_>, partitions: Option<Vec<(String, i32)>>) -> PyResult<()> {
+    fn pause(
+        &self,
+        py: Python<'_>,
+        partitions: Option<Vec<(String, PartitionIndex)>>,
+    ) -> PyResult<()> {
         let reader = self.reader()?;
         runtime::wait(py, "the consumer", None, async move {
             let mut reading = reader.lock().await;
@@ -351,7 +356,11 @@ impl Consumer {
         })
     }
 
-    fn resume(&self, py: Python<'_>, partitions: Option<Vec<(String, i32)>>) -> PyResult<()> {
+    fn resume(
+        &self,
+        py: Python<'_>,
+        partitions: Option<Vec<(String, PartitionIndex)>>,
+    ) -> PyResult<()> {
         let reader = self.reader()?;
         runtime::wait(py, "the consumer", None, async move {
             let mut reading = reader.lock().await;
@@ -416,7 +425,7 @@ impl Consumer {
     fn committed(
         &self,
         py: Python<'_>,
-        partitions: Option<Vec<(String, i32)>>,
+        partitions: Option<Vec<(String, PartitionIndex)>>,
         timeout: Option<f64>,
     ) -> PyResult<Offsets> {
         let reader = self.reader()?;

@@ -3,6 +3,7 @@
 //! `python/ottla/_bounds.py` and `formats.py` have converted the user's arguments to these before.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 use arrow::datatypes::SchemaRef;
 use pyo3::exceptions::PyTypeError;
@@ -15,7 +16,7 @@ use crate::client::admin::OffsetSpec;
 use crate::client::{Bound, IsolationLevel, Offsets, OnDataLoss, ScanOptions};
 use crate::columnar::{DecodeOptions, Decoder, OnError, ValueFormat};
 use crate::error::{Error, Result};
-use crate::types::{Offset, TimestampMs};
+use crate::types::{Offset, PartitionIndex, TimestampMs};
 
 /// Reads keyword arguments; the error for a wrong type names the argument and what it takes.
 pub(super) fn arguments<'a, 'py, T>(arguments: &'a pyo3::Bound<'py, PyDict>) -> PyResult<T>
@@ -56,6 +57,24 @@ fn takes(name: &str) -> &'static str {
     }
 }
 
+impl<'py> FromPyObject<'_, 'py> for PartitionIndex {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        object.extract().map(Self)
+    }
+}
+
+impl<'py> IntoPyObject<'py> for PartitionIndex {
+    type Target = PyInt;
+    type Output = pyo3::Bound<'py, PyInt>;
+    type Error = Infallible;
+
+    fn into_pyobject(self, py: Python<'py>) -> Result<Self::Output, Infallible> {
+        self.0.into_pyobject(py)
+    }
+}
+
 /// A position in a topic, as `_bounds.py` passes it.
 #[derive(Clone, Debug)]
 pub(super) struct Place(pub(super) Bound);
@@ -82,14 +101,14 @@ impl<'py> FromPyObject<'_, 'py> for Place {
             "latest" => Bound::Latest,
             "time" => Bound::Timestamp(TimestampMs(detail.extract()?)),
             "checkpoint" => {
-                let all: BTreeMap<String, BTreeMap<i32, i64>> = detail.extract()?;
-                let typed = |of: BTreeMap<i32, i64>| {
+                let all: BTreeMap<String, BTreeMap<PartitionIndex, i64>> = detail.extract()?;
+                let typed = |of: BTreeMap<PartitionIndex, i64>| {
                     of.into_iter().map(|(one, at)| (one, Offset(at))).collect()
                 };
                 Bound::Checkpoint(all.into_iter().map(|(one, of)| (one, typed(of))).collect())
             }
             "offsets" => {
-                let offsets: BTreeMap<i32, i64> = detail.extract()?;
+                let offsets: BTreeMap<PartitionIndex, i64> = detail.extract()?;
                 Bound::Offsets(offsets.into_iter().map(|(one, at)| (one, Offset(at))).collect())
             }
             other => return Err(Error::invalid(format!("{other:?} is no place")).into()),

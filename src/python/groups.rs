@@ -16,7 +16,7 @@ use crate::client::admin::{
     all_or_first_error,
 };
 use crate::error::Error;
-use crate::types::{Offset, TimestampMs, TopicPartition};
+use crate::types::{Offset, PartitionIndex, TimestampMs, TopicPartition};
 
 /// The groups of a cluster; see `ottla.Groups`.
 #[pyclass(frozen, module = "ottla._ottla")]
@@ -26,7 +26,7 @@ pub(super) struct Groups {
 }
 
 /// Topic, partition, old offset, new offset.
-type PlannedRow = (String, i32, Option<i64>, i64);
+type PlannedRow = (String, PartitionIndex, Option<i64>, i64);
 
 /// Where offsets are to be set, as `_groups.py` passes it: a word and its argument.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl<'py> FromPyObject<'_, 'py> for Aim {
             "current" => ResetTo::Current,
             "offset" => ResetTo::Offset(Offset(detail.extract()?)),
             "offsets" => {
-                let offsets: BTreeMap<i32, i64> = detail.extract()?;
+                let offsets: BTreeMap<PartitionIndex, i64> = detail.extract()?;
                 let known = offsets.into_iter().map(|(one, offset)| (one, Offset(offset)));
                 ResetTo::Offsets(known.collect())
             }
@@ -60,15 +60,16 @@ impl Groups {
     }
 }
 
-fn scope(topics: BTreeMap<String, Option<BTreeSet<i32>>>) -> Option<TopicScope> {
+fn scope(topics: BTreeMap<String, Option<BTreeSet<PartitionIndex>>>) -> Option<TopicScope> {
     Some(topics).filter(|topics| !topics.is_empty())
 }
 
 /// Offsets by partition, as the engine represents them.
 fn by_partition(offsets: &Offsets) -> impl Iterator<Item = (TopicPartition, i64)> {
     offsets.iter().flat_map(|(topic, partitions)| {
-        let named =
-            |(one, offset): (&i32, &i64)| (TopicPartition::new(topic.as_str(), *one), *offset);
+        let named = |(one, offset): (&PartitionIndex, &i64)| {
+            (TopicPartition::new(topic.as_str(), *one), *offset)
+        };
         partitions.iter().map(named)
     })
 }
@@ -125,7 +126,7 @@ impl Groups {
         &self,
         py: Python<'_>,
         group: &str,
-        topics: BTreeMap<String, Option<BTreeSet<i32>>>,
+        topics: BTreeMap<String, Option<BTreeSet<PartitionIndex>>>,
         to: Aim,
         timeout: Option<f64>,
     ) -> PyResult<Vec<PlannedRow>> {
@@ -169,7 +170,7 @@ impl Groups {
         py: Python<'_>,
         group: &str,
         topic: &str,
-        partitions: Option<BTreeSet<i32>>,
+        partitions: Option<BTreeSet<PartitionIndex>>,
         timeout: Option<f64>,
     ) -> PyResult<()> {
         let what = format!("the deletion of offsets of group {group}");

@@ -30,13 +30,13 @@ use crate::client::{
 };
 use crate::columnar::{DecodeOptions, Decoded, OnError, Tombstones, ValueFormat};
 use crate::error::{Error, Result};
-use crate::types::Offset;
+use crate::types::{Offset, PartitionIndex};
 
 /// The keyword arguments of `client.scan`, besides those of a consumer, as `_scan.py` passes them.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 struct OwnArguments {
-    partitions: Option<Vec<i32>>,
+    partitions: Option<Vec<PartitionIndex>>,
     max_rows: Option<Whole<usize>>,
     batch_rows: Whole<usize>,
 }
@@ -54,7 +54,7 @@ pub(super) struct Scan {
     settled: OnceLock<DecodeOptions>,
     on_error: String,
     /// The offsets of the rows that `max_rows` leaves, once they were asked for.
-    cut: OnceLock<BTreeMap<i32, (i64, i64)>>,
+    cut: OnceLock<BTreeMap<PartitionIndex, (i64, i64)>>,
 }
 
 impl Scan {
@@ -273,7 +273,7 @@ enum Stop {
     /// Before the first row.
     Before,
     /// In this partition, before this offset.
-    At(i32, i64),
+    At(PartitionIndex, i64),
 }
 
 /// Rows that were read to the end.
@@ -282,7 +282,7 @@ struct Collected {
     covered: Vec<Span>,
     tombstones: Tombstones,
     /// The partitions and offsets of the records that were set aside.
-    rejected: BTreeSet<(i32, i64)>,
+    rejected: BTreeSet<(PartitionIndex, i64)>,
 }
 
 /// One reading of a scan: a reader, or readers of one partition after the other.
@@ -393,20 +393,20 @@ impl Scan {
 
     /// The bounds, before `max_rows` cuts anything off.
     #[getter]
-    fn bounds(&self) -> BTreeMap<i32, (i64, i64)> {
+    fn bounds(&self) -> BTreeMap<PartitionIndex, (i64, i64)> {
         let ranges = &self.bounds.offsets().partitions;
         ranges.iter().map(|(&one, range)| (one, (range.start.0, range.end.0))).collect()
     }
 
     /// How many offsets of each partition an open transaction held back when the bounds were resolved.
     #[getter]
-    fn held_back(&self) -> BTreeMap<i32, i64> {
+    fn held_back(&self) -> BTreeMap<PartitionIndex, i64> {
         self.bounds.held_back().clone()
     }
 
     /// The offsets of the rows that readings hand out; with `max_rows`, the first call finds out.
     #[getter]
-    fn offsets(&self, py: Python<'_>) -> PyResult<BTreeMap<i32, (i64, i64)>> {
+    fn offsets(&self, py: Python<'_>) -> PyResult<BTreeMap<PartitionIndex, (i64, i64)>> {
         let all = self.bounds();
         let (Some(most), offsets) = (self.max_rows, self.bounds.offsets().count()) else {
             return Ok(all);
@@ -529,10 +529,16 @@ impl Scan {
 }
 
 /// The first `count` rows of `[timestamp, partition, offset]` without those that were set aside.
-fn without(keys: &Rows, rejected: &BTreeSet<(i32, i64)>, count: usize) -> PyResult<Rows> {
+fn without(
+    keys: &Rows,
+    rejected: &BTreeSet<(PartitionIndex, i64)>,
+    count: usize,
+) -> PyResult<Rows> {
     let partitions = keys.column(1).as_primitive::<Int32Type>().values().iter();
     let offsets = keys.column(2).as_primitive::<Int64Type>().values().iter();
-    let keep = partitions.zip(offsets).map(|(one, at)| Some(!rejected.contains(&(*one, *at))));
+    let keep = partitions
+        .zip(offsets)
+        .map(|(one, at)| Some(!rejected.contains(&(PartitionIndex(*one), *at))));
     let kept = filter_record_batch(keys, &keep.collect()).map_err(arrow_error)?;
     Ok(kept.slice(0, count.min(kept.num_rows())))
 }

@@ -20,7 +20,7 @@ use crate::client::{
     Client as Engine, OffsetAndMetadata, ProducerConfig, TransactionalProducer as Native,
 };
 use crate::error::{Error, Result};
-use crate::types::{Offset, TopicPartition};
+use crate::types::{Offset, PartitionIndex, TopicPartition};
 
 const WHAT: &str = "the transactional producer";
 
@@ -131,7 +131,7 @@ impl TransactionalProducer {
     fn settle(
         &self,
         consumer: &Bound<'_, Consumer>,
-        partitions: Vec<(String, i32)>,
+        partitions: Vec<(String, PartitionIndex)>,
     ) -> PyResult<Pending> {
         let producer = self.producer()?;
         let member = consumer.get().reader()?.member()?.clone();
@@ -163,7 +163,7 @@ impl TransactionalProducer {
         topic: &str,
         value: Option<&[u8]>,
         key: Option<&[u8]>,
-        partition: Option<i32>,
+        partition: Option<PartitionIndex>,
         timestamp: Option<i64>,
         headers: Vec<(String, Option<Vec<u8>>)>,
         hurry: bool,

@@ -29,6 +29,7 @@ use crate::columnar::{
 };
 use crate::error::{Error, Result};
 use crate::record::Compression;
+use crate::types::PartitionIndex;
 
 /// The size of a record batch when neither the topic nor the client requires a smaller one.
 const BATCH_BYTES: usize = 1_000_000;
@@ -124,7 +125,7 @@ fn warning(expired: &Expired, topic: &str) -> String {
 /// Adds to an exception what was acknowledged before it.
 fn say_written(py: Python<'_>, error: PyErr, report: &WriteReport) -> PyResult<PyErr> {
     let offsets = PyDict::new(py);
-    for (partition, range) in &report.offsets {
+    for (&partition, range) in &report.offsets {
         offsets.set_item(partition, (range.start.0, range.end.0))?;
     }
     let errors = py.import(intern!(py, "ottla.errors"))?;
@@ -242,7 +243,9 @@ fn options(
         value: ValueSource::Null,
         partition: match &arguments.partition {
             None => PartitionSource::Partitioner,
-            Some(Partition::Fixed(partition)) => PartitionSource::Fixed(partition.0),
+            Some(Partition::Fixed(partition)) => {
+                PartitionSource::Fixed(PartitionIndex(partition.0))
+            }
             Some(Partition::Column(name)) => PartitionSource::Column(name.clone()),
         },
         timestamp: arguments.timestamp.clone(),

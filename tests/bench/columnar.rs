@@ -32,7 +32,7 @@ use ottla::record::{
     AppendRules, BatchBuilder, BatchOptions, Batches, Compression, HEADER_SIZE, Walker,
     validate_for_append,
 };
-use ottla::types::{Offset, TimestampMs, TopicPartition};
+use ottla::types::{Offset, PartitionIndex, TimestampMs, TopicPartition};
 
 const RECORDS: usize = 1_000_000;
 const ROWS: usize = 100_000;
@@ -195,14 +195,14 @@ fn events() -> RecordBatch {
 
 fn encode(rows: &RecordBatch, options: &WriteOptions) -> Bytes {
     let mut encoder = Encoder::new(options.clone()).unwrap();
-    encoder.push(rows, TimestampMs(1), |_, row| (row % 4) as i32).unwrap();
+    encoder.push(rows, TimestampMs(1), |_, row| PartitionIndex((row % 4) as i32)).unwrap();
     let batches = encoder.finish().unwrap();
     Bytes::from(batches.iter().flat_map(|batch| batch.bytes.to_vec()).collect::<Vec<_>>())
 }
 
 fn encode_only(rows: &RecordBatch, options: &WriteOptions) {
     let mut encoder = Encoder::new(options.clone()).unwrap();
-    encoder.push(rows, TimestampMs(1), |_, row| (row % 4) as i32).unwrap();
+    encoder.push(rows, TimestampMs(1), |_, row| PartitionIndex((row % 4) as i32)).unwrap();
     black_box(encoder.finish().unwrap());
 }
 

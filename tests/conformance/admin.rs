@@ -144,7 +144,7 @@ async fn the_cluster_is_described(peer: Peer) {
     assert!(features.iter().any(|feature| feature.name == "metadata.version"));
     let name = peer.topic(2).await;
     let mut record = ProducerRecord::new(name.as_str(), "x");
-    record.partition = Some(1);
+    record.partition = Some(1.into());
     peer.client.producer().unwrap().send_and_wait(record).await.unwrap();
     let directories = admin.describe_log_dirs().await.unwrap();
     assert!(directories.iter().any(|directory| {

@@ -77,7 +77,7 @@ async fn fill(client: &Client, topic: &str, partitions: i32, count: i64) {
     for index in 0..count {
         for partition in 0..partitions {
             let mut record = ProducerRecord::new(topic, format!("{index}"));
-            record.partition = Some(partition);
+            record.partition = Some(partition.into());
             drop(producer.send(record).await.unwrap());
         }
         if index % 10 == 9 {
@@ -173,14 +173,18 @@ async fn work(
             Some(Polled::Assigned(partitions)) => {
                 let mut seen = seen.lock().unwrap();
                 for one in partitions {
-                    assert_eq!(seen.owners.insert(one.partition, me), None, "{one} has two owners");
+                    assert_eq!(
+                        seen.owners.insert(one.partition.0, me),
+                        None,
+                        "{one} has two owners"
+                    );
                 }
             }
             Some(Polled::Revoked(partitions)) => {
                 consumer.commit_finished().await.unwrap();
                 let mut seen = seen.lock().unwrap();
                 for one in partitions {
-                    assert_eq!(seen.owners.remove(&one.partition), Some(me));
+                    assert_eq!(seen.owners.remove(&one.partition.0), Some(me));
                 }
             }
             // The others hear of a rebalance with their next heartbeat only.

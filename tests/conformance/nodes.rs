@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ottla::broker::{Broker, BrokerOptions};
 use ottla::client::admin::NewTopic;
 use ottla::client::{Client, ClientConfig, PartitionInfo};
-use ottla::types::{NodeId, TopicPartition};
+use ottla::types::{NodeId, PartitionIndex, TopicPartition};
 use tempfile::TempDir;
 
 use crate::kafka;
@@ -120,9 +120,9 @@ impl Three {
     /// The same, with settings.
     pub(crate) fn create_with(&self, name: &str, replicas: &[&[i32]], configs: &[(&str, &str)]) {
         let configs = configs.iter().map(|(name, value)| ((*name).into(), (*value).into()));
-        let assignments = (0..)
-            .zip(replicas)
-            .map(|(partition, nodes)| (partition, nodes.iter().copied().map(NodeId).collect()));
+        let assignments = (0..).zip(replicas).map(|(partition, nodes)| {
+            (PartitionIndex(partition), nodes.iter().copied().map(NodeId).collect())
+        });
         let topic = NewTopic {
             name: name.to_owned(),
             assignments: assignments.collect(),

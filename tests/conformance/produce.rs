@@ -56,7 +56,7 @@ async fn a_key_goes_where_the_java_client_puts_it(peer: Peer) {
     // murmur2("foobar") = -790332482
     assert_eq!(metadata.partition, TopicPartition::new(name.as_str(), 6));
     let mut record = ProducerRecord::new(name.as_str(), "x");
-    record.partition = Some(10);
+    record.partition = Some(10.into());
     let error = producer.send(record).await.unwrap_err();
     assert!(error.to_string().contains("it has 10, numbered from 0"), "{error}");
 }

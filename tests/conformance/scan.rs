@@ -30,7 +30,7 @@ const FIRST: i64 = 1_700_000_000_000;
 async fn fill(producer: &Producer, topic: &str, partition: i32, count: i64) {
     for index in 0..count {
         let mut record = ProducerRecord::new(topic, format!("{index}"));
-        record.partition = Some(partition);
+        record.partition = Some(partition.into());
         record.timestamp = Some(TimestampMs(FIRST + index * 1_000));
         drop(producer.send(record).await.unwrap());
         if index % 10 == 9 {

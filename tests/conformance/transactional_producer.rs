@@ -56,7 +56,7 @@ fn transactional(client: &Client, id: &str) -> TransactionalProducer {
 
 async fn send(producer: &TransactionalProducer, topic: &str, partition: i32, value: &str) {
     let mut record = ProducerRecord::new(topic, value.to_owned());
-    record.partition = Some(partition);
+    record.partition = Some(partition.into());
     drop(producer.producer().send(record).await.unwrap());
 }
 

@@ -241,7 +241,7 @@ fn many_partitions_are_deleted_at_the_price_of_their_renames_and_one_failure_is_
     let failed: Vec<usize> = (0..renamed.len()).filter(|&one| renamed[one].is_err()).collect();
     assert_eq!(failed, [7]);
     let left = directory.partitions().unwrap();
-    assert_eq!(left.iter().map(|found| found.partition.partition).collect::<Vec<_>>(), [7]);
+    assert_eq!(left.iter().map(|found| found.partition.partition.0).collect::<Vec<_>>(), [7]);
     // The rest: three checkpoints, each replaced with a few calls, and the sync of the directory.
     assert!(calls < PARTITIONS as u64 + 20, "{calls}");
 }

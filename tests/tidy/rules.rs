@@ -10,7 +10,7 @@ pub(crate) const LAYERS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("error", &["types"]),
     ("env", &["types"]),
-    ("config", &["error"]),
+    ("config", &["types", "error"]),
     ("record", &["types", "error"]),
     ("protocol", &["types", "error"]),
     ("connection", &["protocol", "env", "types", "error"]),

@@ -19,7 +19,7 @@ use crate::broker::partition::Partition;
 use crate::broker::partitions::Partitions;
 use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
-use crate::types::LeaderEpoch;
+use crate::types::{LeaderEpoch, PartitionIndex};
 
 /// How many requests may wait for one shard; beyond that the caller waits, and its connection with
 /// it.
@@ -42,7 +42,7 @@ pub(in crate::broker) struct Runtime<K: Kind> {
     parts: ShardParts,
     attendant: K::Attendant,
     world: watch::Sender<K::World>,
-    shards: RwLock<BTreeMap<i32, Shard<K>>>,
+    shards: RwLock<BTreeMap<PartitionIndex, Shard<K>>>,
 }
 
 /// A shard, seen from outside.
@@ -55,7 +55,7 @@ struct Shard<K: Kind> {
 /// The way to one shard: to its task, and to no later one of the same partition.
 #[derive(Debug)]
 pub(in crate::broker) struct ShardHandle<K: Kind> {
-    partition: i32,
+    partition: PartitionIndex,
     leader_epoch: LeaderEpoch,
     jobs: mpsc::Sender<Job<K>>,
     status: Shown,
@@ -76,7 +76,7 @@ impl<K: Kind> Clone for ShardHandle<K> {
 
 impl<K: Kind> ShardHandle<K> {
     /// The partition of the topic.
-    pub(in crate::broker) const fn partition(&self) -> i32 {
+    pub(in crate::broker) const fn partition(&self) -> PartitionIndex {
         self.partition
     }
 
@@ -153,7 +153,7 @@ impl<K: Kind> Runtime<K> {
     }
 
     /// The partitions that this broker coordinates.
-    pub(in crate::broker) fn led(&self) -> Vec<i32> {
+    pub(in crate::broker) fn led(&self) -> Vec<PartitionIndex> {
         self.shards.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }
 
@@ -165,7 +165,7 @@ impl<K: Kind> Runtime<K> {
     /// `NOT_COORDINATOR`, `COORDINATOR_LOAD_IN_PROGRESS`, `COORDINATOR_NOT_AVAILABLE`.
     pub(in crate::broker) async fn send(
         &self,
-        partition: i32,
+        partition: PartitionIndex,
         request: RequestOf<K>,
     ) -> Result<PendingReply<ReplyOf<K>>> {
         self.send_with(partition, request, Proof::Unneeded).await
@@ -178,7 +178,7 @@ impl<K: Kind> Runtime<K> {
     /// As [`Self::send`].
     pub(in crate::broker) async fn send_with(
         &self,
-        partition: i32,
+        partition: PartitionIndex,
         request: RequestOf<K>,
         proof: Proof,
     ) -> Result<PendingReply<ReplyOf<K>>> {
@@ -217,7 +217,7 @@ impl<K: Kind> Runtime<K> {
     }
 
     /// Starts the shards of partitions that are led from now on, and stops all others.
-    pub(super) fn lead(&self, led: BTreeMap<i32, Arc<Partition>>) {
+    pub(super) fn lead(&self, led: BTreeMap<PartitionIndex, Arc<Partition>>) {
         let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
         shards.retain(|index, shard| {
             let stays = led.get(index).is_some_and(|partition| {
@@ -234,7 +234,7 @@ impl<K: Kind> Runtime<K> {
         }
     }
 
-    fn start(&self, index: i32, partition: Arc<Partition>) -> Shard<K> {
+    fn start(&self, index: PartitionIndex, partition: Arc<Partition>) -> Shard<K> {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let (setter, status) = status::loading();
         let stop = self.parts.stop.child_token();
@@ -257,7 +257,7 @@ impl<K: Kind> Runtime<K> {
 }
 
 /// Waits a little for a shard that is loading.
-async fn ready(status: &Shown, name: (&str, i32)) -> Result<()> {
+async fn ready(status: &Shown, name: (&str, PartitionIndex)) -> Result<()> {
     let name = || format!("{}-{}", name.0, name.1);
     match tokio::time::timeout(LOAD_WAIT, status.loaded()).await {
         Ok(Status::Failed(why)) => {

@@ -27,7 +27,8 @@ use crate::machine::metadata::{MetadataDelta, MetadataImage, MetadataRecord, Par
 use crate::machine::{Machine, Replicated};
 use crate::record::{BatchBuilder, BatchOptions};
 use crate::types::{
-    BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, TimestampMs, TopicPartition, Uuid,
+    BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, PartitionIndex, TimestampMs,
+    TopicPartition, Uuid,
 };
 
 const ME: NodeId = NodeId(1);
@@ -265,7 +266,8 @@ impl<K: Kind<Attendant = ()>> Rig<K> {
         let now = std::time::Duration::ZERO;
         let assignment =
             Assignment { state: &image, config, brokers: &brokers, lag_time_max: now, now };
-        let partition = Partition::new((topic_id, 0), log, &assignment, &around).unwrap();
+        let partition =
+            Partition::new((topic_id, PartitionIndex(0)), log, &assignment, &around).unwrap();
         let log_threads = Arc::new(LogThreads::start(env).unwrap());
         let parts = ShardParts {
             env: env.clone(),
@@ -278,7 +280,7 @@ impl<K: Kind<Attendant = ()>> Rig<K> {
     }
 
     pub(super) fn lead(&self) {
-        self.runtime.lead(BTreeMap::from([(0, Arc::clone(&self.partition))]));
+        self.runtime.lead(BTreeMap::from([(PartitionIndex(0), Arc::clone(&self.partition))]));
     }
 
     /// Another shard takes over: all that it knows is in the log.
@@ -300,7 +302,7 @@ impl Rig<Counters> {
     }
 
     async fn ask(&self, request: Ask) -> Result<i64> {
-        self.runtime.send(0, request).await?.wait().await
+        self.runtime.send(PartitionIndex(0), request).await?.wait().await
     }
 
     async fn add(&self, counter: &str, by: i64) -> Result<i64> {
@@ -349,7 +351,7 @@ async fn what_was_answered_is_in_the_log() {
     rig.plant("?", "of a newer version").await;
     rig.restart();
     assert_eq!(rig.read("a").await.unwrap(), 5);
-    assert_eq!(rig.runtime.led(), [0]);
+    assert_eq!(rig.runtime.led(), [PartitionIndex(0)]);
 }
 
 #[tokio::test]
@@ -429,12 +431,16 @@ async fn a_report_overtakes_an_append_that_says_nothing_about_it() {
     rig.lead();
     assert_eq!(rig.add("b", 7).await.unwrap(), 7);
     disk.stall(true);
-    let adding = rig.runtime.send(0, Ask::Add { counter: "a".into(), by: 1 }).await.unwrap();
+    let adding =
+        rig.runtime.send(PartitionIndex(0), Ask::Add { counter: "a".into(), by: 1 }).await.unwrap();
     let stalled = Arc::clone(&disk);
     tokio::task::spawn_blocking(move || stalled.wait_for(1)).await.unwrap();
-    let kept = rig.runtime.send(0, Ask::Add { counter: "c".into(), by: 1 }).await.unwrap();
-    let of_append = rig.runtime.send(0, Ask::Read { counter: "a".into() }).await.unwrap();
-    let of_kept = rig.runtime.send(0, Ask::Read { counter: "c".into() }).await.unwrap();
+    let kept =
+        rig.runtime.send(PartitionIndex(0), Ask::Add { counter: "c".into(), by: 1 }).await.unwrap();
+    let of_append =
+        rig.runtime.send(PartitionIndex(0), Ask::Read { counter: "a".into() }).await.unwrap();
+    let of_kept =
+        rig.runtime.send(PartitionIndex(0), Ask::Read { counter: "c".into() }).await.unwrap();
     assert_eq!(rig.read("b").await.unwrap(), 7);
     disk.stall(false);
     assert_eq!(adding.wait().await.unwrap(), 1);
@@ -464,7 +470,7 @@ async fn machines_are_told_what_changes_in_the_cluster() {
 async fn everybody_is_answered_when_the_leadership_ends() {
     let rig = Rig::started();
     let request = Ask::AddLater { counter: "a".into(), after_ms: 3_600_000 };
-    let waiting = rig.runtime.send(0, request).await.unwrap();
+    let waiting = rig.runtime.send(PartitionIndex(0), request).await.unwrap();
     rig.runtime.lead(BTreeMap::new());
     assert_eq!(waiting.wait().await.unwrap_err().code(), ErrorCode::NotCoordinator);
     assert_eq!(rig.read("a").await.unwrap_err().code(), ErrorCode::NotCoordinator);

@@ -16,7 +16,7 @@ use crate::machine::group::{
 use crate::record::control::read_control_batch;
 use crate::record::{Batch, Batches};
 use crate::types::{
-    LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs, TopicId,
+    LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence, TimestampMs, TopicId,
 };
 
 const UNSTABLE: Result<i64, ErrorCode> = Err(ErrorCode::UnstableOffsetCommit);
@@ -27,7 +27,7 @@ fn producer(id: i64, epoch: i16) -> Producer {
 
 fn commit_of(transaction: Option<Producer>, offsets: &[(i32, i64)], note: &str) -> GroupRequest {
     let partition = |&(partition, offset): &(i32, i64)| CommitPartition {
-        partition,
+        partition: PartitionIndex(partition),
         offset: Offset(offset),
         leader_epoch: LeaderEpoch::UNKNOWN,
         metadata: Some(note.into()),
@@ -80,7 +80,7 @@ impl Rig<Groups> {
 
     async fn tell(&self, request: GroupRequest) -> Result<GroupReply> {
         let proof = self.proof(&request);
-        self.runtime.send_with(0, request, proof).await?.wait().await
+        self.runtime.send_with(PartitionIndex(0), request, proof).await?.wait().await
     }
 
     /// Queues requests in this order, before the shard takes the first, and waits for all answers.
@@ -88,7 +88,7 @@ impl Rig<Groups> {
         let mut pending = Vec::new();
         for request in requests {
             let proof = self.proof(&request);
-            pending.push(self.runtime.send_with(0, request, proof).await.unwrap());
+            pending.push(self.runtime.send_with(PartitionIndex(0), request, proof).await.unwrap());
         }
         let mut replies = Vec::new();
         for pending in pending {
@@ -101,7 +101,7 @@ impl Rig<Groups> {
     async fn commit(&self, by: Option<Producer>, partition: i32, offset: i64) -> Result<()> {
         match self.tell(commit_of(by, &[(partition, offset)], "")).await? {
             GroupReply::CommitOffsets(Ok(topics)) => {
-                assert_eq!(topics[0].partitions, [(partition, ErrorCode::None)]);
+                assert_eq!(topics[0].partitions, [(partition.into(), ErrorCode::None)]);
                 Ok(())
             }
             other => panic!("{other:?}"),
@@ -112,12 +112,15 @@ impl Rig<Groups> {
         let GroupRequest::EndTransaction(end) = end_of(by, committed, epoch, version) else {
             unreachable!()
         };
-        self.runtime.complete_transaction(0, end).await
+        self.runtime.complete_transaction(PartitionIndex(0), end).await
     }
 
     async fn offset(&self, partition: i32) -> Result<i64, ErrorCode> {
-        let topics =
-            vec![FetchTopic { name: "t".into(), id: TopicId::ZERO, partitions: vec![partition] }];
+        let topics = vec![FetchTopic {
+            name: "t".into(),
+            id: TopicId::ZERO,
+            partitions: vec![PartitionIndex(partition)],
+        }];
         let request = FetchOffsetsRequest {
             group_id: "g".into(),
             member_id: None,
@@ -232,8 +235,8 @@ async fn what_was_confirmed_for_a_transaction_that_has_ended_meanwhile_is_refuse
     let proof = rig.proof(&late);
     rig.end(one, false, 0, 1).await.unwrap();
     let end = rig.log_end();
-    let late = rig.runtime.send_with(0, late, proof).await.unwrap();
-    let other = rig.runtime.send(0, commit_of(None, &[(1, 5)], "")).await.unwrap();
+    let late = rig.runtime.send_with(PartitionIndex(0), late, proof).await.unwrap();
+    let other = rig.runtime.send(PartitionIndex(0), commit_of(None, &[(1, 5)], "")).await.unwrap();
     assert_eq!(code(late.wait().await), ErrorCode::InvalidTxnState);
     // Nobody else is told of an error, and nothing is read back.
     assert_eq!(code(other.wait().await), ErrorCode::None);
@@ -242,7 +245,7 @@ async fn what_was_confirmed_for_a_transaction_that_has_ended_meanwhile_is_refuse
     let again = commit_of(Some(one), &[(0, 12)], "");
     let proof = rig.proof(&again);
     rig.end(one, true, 0, 1).await.unwrap();
-    let again = rig.runtime.send_with(0, again, proof).await.unwrap();
+    let again = rig.runtime.send_with(PartitionIndex(0), again, proof).await.unwrap();
     assert_eq!(code(again.wait().await), ErrorCode::InvalidTxnState);
     assert_eq!(rig.offset(0).await, Ok(11));
 }

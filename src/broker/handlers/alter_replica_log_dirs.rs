@@ -14,6 +14,7 @@ use crate::protocol::messages::alter_replica_log_dirs::{
     AlterReplicaLogDir, AlterReplicaLogDirPartitionResult, AlterReplicaLogDirTopic,
     AlterReplicaLogDirTopicResult, AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse,
 };
+use crate::types::PartitionIndex;
 
 pub(in crate::broker) fn handle(
     call: &Call<'_>,
@@ -44,7 +45,8 @@ pub(in crate::broker) fn handle(
                 .partitions
                 .iter()
                 .map(|&partition_index| {
-                    let refused = refused.or_else(|| missing(&topic.name, partition_index));
+                    let refused =
+                        refused.or_else(|| missing(&topic.name, PartitionIndex(partition_index)));
                     let error_code = refused.map_or(0, ErrorCode::to_i16);
                     AlterReplicaLogDirPartitionResult { partition_index, error_code }
                 })

@@ -6,11 +6,11 @@ use super::topics::{TopicKey, Topics};
 use crate::error::{ErrorCode, Result};
 use crate::machine::group::{CommitPartition, CommitTopic, GroupError, PartitionResults};
 use crate::protocol::Str;
-use crate::types::{LeaderEpoch, Offset};
+use crate::types::{LeaderEpoch, Offset, PartitionIndex};
 
 /// What a request says of one partition.
 pub(super) fn partition(
-    partition: i32,
+    partition: PartitionIndex,
     (offset, leader_epoch): (i64, i32),
     metadata: Option<&Str>,
 ) -> CommitPartition {

@@ -17,6 +17,7 @@ use crate::protocol::messages::consumer_group_describe::{
     Assignment, ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, DescribedGroup,
     Member, TopicPartitions,
 };
+use crate::types::PartitionIndex;
 
 /// The member types of version 1.
 const CLASSIC_MEMBER: i8 = 0;
@@ -92,7 +93,7 @@ fn show_member(member: DescribedConsumerMember) -> Member {
             .map(|topic| TopicPartitions {
                 topic_id: topic.topic_id,
                 topic_name: topic.topic_name.into(),
-                partitions: topic.partitions,
+                partitions: PartitionIndex::numbers(&topic.partitions),
             })
             .collect(),
     };

@@ -19,6 +19,7 @@ use crate::protocol::messages::consumer_group_heartbeat::{
     Assignment, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
     OwnedTopicPartitions, TopicPartitions,
 };
+use crate::types::PartitionIndex;
 
 pub(in crate::broker) async fn handle(
     call: &Call<'_>,
@@ -27,7 +28,7 @@ pub(in crate::broker) async fn handle(
     groups::check_consumer_protocol(call)?;
     let owned = |topic: &OwnedTopicPartitions| Partitions {
         topic_id: topic.topic_id,
-        partitions: topic.partitions.clone(),
+        partitions: PartitionIndex::list(&topic.partitions),
     };
     let heartbeat = ConsumerHeartbeatRequest {
         group_id: (&request.group_id).into(),
@@ -68,7 +69,7 @@ fn show(result: Result<ConsumerHeartbeatReply, GroupError>) -> ConsumerGroupHear
     };
     let topic = |topic: Partitions| TopicPartitions {
         topic_id: topic.topic_id,
-        partitions: topic.partitions,
+        partitions: PartitionIndex::numbers(&topic.partitions),
     };
     ConsumerGroupHeartbeatResponse {
         member_id: Some(reply.member_id.into()),

@@ -19,7 +19,7 @@ use crate::protocol::messages::create_topics::{
     CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest,
     CreateTopicsResponse,
 };
-use crate::types::NodeId;
+use crate::types::{NodeId, PartitionIndex};
 
 /// How long an automatic creation may take before the client is told to retry.
 const AUTOMATIC_TIMEOUT_MS: i32 = 5000;
@@ -51,7 +51,9 @@ fn new_topic(topic: &CreatableTopic) -> NewTopic {
         assignments: topic
             .assignments
             .iter()
-            .map(|assignment| (assignment.partition_index, nodes(&assignment.broker_ids)))
+            .map(|assignment| {
+                (PartitionIndex(assignment.partition_index), nodes(&assignment.broker_ids))
+            })
             .collect(),
         configs: topic
             .configs

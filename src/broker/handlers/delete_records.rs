@@ -22,7 +22,7 @@ use crate::protocol::messages::delete_records::{
     DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest,
     DeleteRecordsResponse, DeleteRecordsTopicResult,
 };
-use crate::types::Offset;
+use crate::types::{Offset, PartitionIndex};
 
 pub(in crate::broker) async fn handle(
     call: &Call<'_>,
@@ -73,7 +73,7 @@ async fn delete(
     topic: &str,
     wanted: &DeleteRecordsPartition,
 ) -> Result<Deletion> {
-    let partition = topics.leader(TopicKey::Name(topic), wanted.partition_index)?;
+    let partition = topics.leader(TopicKey::Name(topic), PartitionIndex(wanted.partition_index))?;
     let offset = Offset(wanted.offset);
     let threads = call.state.log_threads();
     let deletion =

@@ -16,6 +16,7 @@ use crate::protocol::messages::describe_log_dirs::{
     DescribableLogDirTopic, DescribeLogDirsPartition, DescribeLogDirsRequest,
     DescribeLogDirsResponse, DescribeLogDirsResult, DescribeLogDirsTopic,
 };
+use crate::types::PartitionIndex;
 
 pub(in crate::broker) fn handle<'a>(
     call: &Call<'_>,
@@ -30,9 +31,9 @@ pub(in crate::broker) fn handle<'a>(
         result.error_code = ErrorCode::KafkaStorageError.to_i16();
         return DescribeLogDirsResponse { results: vec![result], ..Default::default() };
     }
-    let asked: Option<BTreeSet<(&str, i32)>> = request.topics.as_ref().map(|topics| {
+    let asked: Option<BTreeSet<(&str, PartitionIndex)>> = request.topics.as_ref().map(|topics| {
         let of = |topic: &'a DescribableLogDirTopic| {
-            topic.partitions.iter().map(|&index| (topic.topic.as_str(), index))
+            topic.partitions.iter().map(|&index| (topic.topic.as_str(), PartitionIndex(index)))
         };
         topics.iter().flat_map(of).collect()
     });
@@ -48,7 +49,7 @@ pub(in crate::broker) fn handle<'a>(
             continue;
         }
         topics.entry(name.topic.to_string()).or_default().push(DescribeLogDirsPartition {
-            partition_index: name.partition,
+            partition_index: name.partition.0,
             partition_size: partition.size_bytes(),
             offset_lag: 0,
             is_future_key: false,

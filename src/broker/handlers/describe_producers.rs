@@ -12,6 +12,7 @@ use crate::protocol::messages::describe_producers::{
     DescribeProducersRequest, DescribeProducersResponse, PartitionResponse, ProducerState,
     TopicRequest, TopicResponse,
 };
+use crate::types::PartitionIndex;
 
 pub(in crate::broker) fn handle(
     call: &Call<'_>,
@@ -24,7 +25,7 @@ pub(in crate::broker) fn handle(
         for &partition_index in &topic.partition_indexes {
             let mut response =
                 PartitionResponse { partition_index, ..PartitionResponse::default() };
-            match producers(&known, topic, partition_index) {
+            match producers(&known, topic, PartitionIndex(partition_index)) {
                 Ok(found) => response.active_producers = found,
                 Err(error) => {
                     response.error_code = error.code().to_i16();
@@ -38,7 +39,11 @@ pub(in crate::broker) fn handle(
     DescribeProducersResponse { topics, ..DescribeProducersResponse::default() }
 }
 
-fn producers(topics: &Topics, topic: &TopicRequest, index: i32) -> Result<Vec<ProducerState>> {
+fn producers(
+    topics: &Topics,
+    topic: &TopicRequest,
+    index: PartitionIndex,
+) -> Result<Vec<ProducerState>> {
     topics.find_valid(&topic.name)?;
     let partition = topics.leader(TopicKey::Name(&topic.name), index)?;
     let states = partition.reader().producers();

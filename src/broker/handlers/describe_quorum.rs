@@ -21,7 +21,7 @@ use crate::protocol::messages::describe_quorum::{
     DescribeQuorumRequest, DescribeQuorumResponse, Listener, Node, PartitionQuorum, ReplicaState,
     TopicData, TopicQuorum,
 };
-use crate::types::{NodeId, Uuid};
+use crate::types::{NodeId, PartitionIndex, Uuid};
 
 /// How long the leader may take.
 const LEADER_MAX: Duration = Duration::from_secs(5);
@@ -74,14 +74,14 @@ fn describe(
         last_fetch_timestamp: replica.last_fetch.0,
         last_caught_up_timestamp: replica.last_caught_up.0,
     };
-    let refused = |index: i32, error: ErrorCode, message: String| PartitionQuorum {
-        partition_index: index,
+    let refused = |index: PartitionIndex, error: ErrorCode, message: String| PartitionQuorum {
+        partition_index: index.0,
         error_code: error.to_i16(),
         error_message: Some(Str::from(message.as_str())),
         ..PartitionQuorum::default()
     };
-    let partition = |topic: &str, index: i32| {
-        if topic != METADATA_TOPIC || index != 0 {
+    let partition = |topic: &str, index: PartitionIndex| {
+        if topic != METADATA_TOPIC || index != PartitionIndex(0) {
             let message = "only __cluster_metadata-0 has a quorum".to_owned();
             return refused(index, ErrorCode::UnknownTopicOrPartition, message);
         }
@@ -100,7 +100,7 @@ fn describe(
             return refused(index, ErrorCode::NotLeaderOrFollower, message);
         }
         PartitionQuorum {
-            partition_index: index,
+            partition_index: index.0,
             leader_id: status.leader.0,
             leader_epoch: status.epoch.0,
             high_watermark: status.high_watermark.0,
@@ -114,7 +114,7 @@ fn describe(
         partitions: topic
             .partitions
             .iter()
-            .map(|wanted| partition(&topic.topic_name, wanted.partition_index))
+            .map(|wanted| partition(&topic.topic_name, PartitionIndex(wanted.partition_index)))
             .collect(),
     };
     let nodes = if version >= 2 { nodes(call, status) } else { Vec::new() };

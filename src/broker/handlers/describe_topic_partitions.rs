@@ -17,7 +17,7 @@ use crate::protocol::messages::describe_topic_partitions::{
     Cursor, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse,
     DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
-use crate::types::NodeId;
+use crate::types::{NodeId, PartitionIndex};
 
 pub(in crate::broker) fn handle(
     call: &Call<'_>,
@@ -25,8 +25,8 @@ pub(in crate::broker) fn handle(
 ) -> Result<DescribeTopicPartitionsResponse> {
     let known = Topics::of(call);
     let (first, first_partition) = match &request.cursor {
-        Some(cursor) => (cursor.topic_name.as_str(), cursor.partition_index),
-        None => ("", 0),
+        Some(cursor) => (cursor.topic_name.as_str(), PartitionIndex(cursor.partition_index)),
+        None => ("", PartitionIndex(0)),
     };
     let all = request.topics.is_empty();
     let names: BTreeSet<&str> = if all {
@@ -56,11 +56,11 @@ pub(in crate::broker) fn handle(
                 continue;
             }
         };
-        let start = if name == first { first_partition } else { 0 };
+        let start = if name == first { first_partition } else { PartitionIndex(0) };
         let (described, next) = describe(&leaders, topic, start, left);
         left = left.saturating_sub(described.partitions.len());
         response.topics.push(described);
-        if let Some(partition_index) = next {
+        if let Some(PartitionIndex(partition_index)) = next {
             response.next_cursor = Some(Cursor { topic_name: name.into(), partition_index });
             break;
         }
@@ -97,15 +97,15 @@ fn unknown(name: &str, code: ErrorCode) -> DescribeTopicPartitionsResponseTopic 
 fn describe(
     leaders: &Leaders<'_>,
     topic: &TopicImage,
-    start: i32,
+    start: PartitionIndex,
     count: usize,
-) -> (DescribeTopicPartitionsResponseTopic, Option<i32>) {
-    let mut rest = topic.indexed().skip(usize::try_from(start).unwrap_or(0));
+) -> (DescribeTopicPartitionsResponseTopic, Option<PartitionIndex>) {
+    let mut rest = topic.indexed().skip(start.place().unwrap_or(0));
     let ids = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect::<Vec<_>>();
-    let line = |(index, state): (i32, &PartitionImage)| {
+    let line = |(index, state): (PartitionIndex, &PartitionImage)| {
         let alive = leaders.has(state.leader);
         DescribeTopicPartitionsResponsePartition {
-            partition_index: index,
+            partition_index: index.0,
             leader_id: if alive { state.leader.0 } else { -1 },
             leader_epoch: state.leader_epoch.0,
             replica_nodes: ids(&state.replicas),

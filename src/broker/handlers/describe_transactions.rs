@@ -15,7 +15,7 @@ use crate::protocol::Str;
 use crate::protocol::messages::describe_transactions::{
     DescribeTransactionsRequest, DescribeTransactionsResponse, TopicData, TransactionState,
 };
-use crate::types::TopicPartition;
+use crate::types::{PartitionIndex, TopicPartition};
 
 type Described = Result<DescribedTransaction, ErrorCode>;
 
@@ -36,7 +36,7 @@ pub(in crate::broker) fn handle(call: &Call<'_>, request: &DescribeTransactionsR
 }
 
 async fn describe(state: &BrokerState, ids: &[Str]) -> BTreeMap<Arc<str>, Described> {
-    let mut by_shard: BTreeMap<i32, Vec<Arc<str>>> = BTreeMap::new();
+    let mut by_shard: BTreeMap<PartitionIndex, Vec<Arc<str>>> = BTreeMap::new();
     let mut found = BTreeMap::new();
     for id in ids {
         match state.transaction_partition(id) {
@@ -83,7 +83,7 @@ fn shown(id: &Str, described: &Described) -> TransactionState {
         Ok(described) => {
             let mut topics: BTreeMap<&Arc<str>, Vec<i32>> = BTreeMap::new();
             for TopicPartition { topic, partition } in &described.partitions {
-                topics.entry(topic).or_default().push(*partition);
+                topics.entry(topic).or_default().push(partition.0);
             }
             let topic = |(topic, partitions): (&Arc<str>, Vec<i32>)| TopicData {
                 topic: topic.into(),

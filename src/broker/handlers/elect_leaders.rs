@@ -19,7 +19,7 @@ use crate::protocol::messages::elect_leaders::{
     ElectLeadersRequest, ElectLeadersResponse, PartitionResult, ReplicaElectionResult,
     TopicPartitions,
 };
-use crate::types::TopicPartition;
+use crate::types::{PartitionIndex, TopicPartition};
 
 const PREFERRED: i8 = 0;
 const UNCLEAN: i8 = 1;
@@ -83,7 +83,7 @@ fn by_topic(outcomes: Vec<(TopicPartition, Result<(), Refusal>)>) -> Vec<Replica
     topics.into_iter().map(of).collect()
 }
 
-fn result(partition_id: i32, outcome: Result<(), Refusal>) -> PartitionResult {
+fn result(partition: PartitionIndex, outcome: Result<(), Refusal>) -> PartitionResult {
     let (error_code, error_message) = common::refusal(outcome);
-    PartitionResult { partition_id, error_code, error_message }
+    PartitionResult { partition_id: partition.0, error_code, error_message }
 }

@@ -40,7 +40,7 @@ use crate::protocol::messages::fetch::{
     FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use crate::protocol::{Records, Str};
-use crate::types::{BrokerEpoch, LeaderEpoch, NodeId, Offset, Uuid};
+use crate::types::{BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionIndex, Uuid};
 
 /// The `replica_id` of a consumer, and of a tool that reads like one.
 const CONSUMER: i32 = -1;
@@ -170,7 +170,8 @@ fn session_request(request: &FetchRequest, version: i16) -> SessionRequest {
     for topic in &request.topics {
         let key = topic_key(&topic.topic, topic.topic_id);
         for partition in &topic.partitions {
-            let key = FetchKey { topic: key.clone(), partition: partition.partition };
+            let key =
+                FetchKey { topic: key.clone(), partition: PartitionIndex(partition.partition) };
             interests.push((key, interest(partition)));
         }
     }
@@ -178,7 +179,10 @@ fn session_request(request: &FetchRequest, version: i16) -> SessionRequest {
     for topic in &request.forgotten_topics_data {
         let key = topic_key(&topic.topic, topic.topic_id);
         let keys = topic.partitions.iter();
-        forgotten.extend(keys.map(|&partition| FetchKey { topic: key.clone(), partition }));
+        forgotten.extend(keys.map(|&partition| FetchKey {
+            topic: key.clone(),
+            partition: PartitionIndex(partition),
+        }));
     }
     // Before version 7 there are no sessions; the fields then have their defaults, which say so.
     SessionRequest {
@@ -442,7 +446,7 @@ fn partition_data(
     read: Result<FetchRead>,
     limits: &Limits,
 ) -> PartitionData {
-    let partition_index = key.partition;
+    let partition_index = key.partition.0;
     let read = match read {
         Ok(read) => read,
         Err(error) => {
@@ -490,7 +494,9 @@ fn report(key: &FetchKey, target: &Target, error: &Error) {
             let partition = found.name();
             tracing::error!(%partition, %offset, error = %error.chain(), "records cannot be read");
         }
-        _ => tracing::debug!(partition, %offset, error = %error.chain(), "fetch failed"),
+        _ => {
+            tracing::debug!(partition = partition.0, %offset, error = %error.chain(), "fetch failed");
+        }
     }
 }
 
@@ -542,7 +548,9 @@ fn name_leaders(call: &Call<'_>, response: &mut FetchResponse) {
     for topic in &mut response.responses {
         let Ok(known) = topics.find(TopicKey::Id(topic.topic_id)) else { continue };
         for data in topic.partitions.iter_mut().filter(|data| stale(data)) {
-            let Some(known) = known.partition(data.partition_index) else { continue };
+            let Some(known) = known.partition(PartitionIndex(data.partition_index)) else {
+                continue;
+            };
             data.current_leader =
                 LeaderIdAndEpoch { leader_id: known.leader.0, leader_epoch: known.leader_epoch.0 };
             let is_listed = |node: &NodeEndpoint| node.node_id == known.leader.0;

@@ -14,6 +14,7 @@ use crate::protocol::Str;
 use crate::protocol::messages::find_coordinator::{
     Coordinator, FindCoordinatorRequest, FindCoordinatorResponse,
 };
+use crate::types::PartitionIndex;
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
@@ -69,7 +70,7 @@ async fn topic_of(call: &Call<'_>, key_type: i8) -> Result<(&'static str, i32)> 
 }
 
 /// The broker that leads a partition of the topic, and is alive.
-fn leader(call: &Call<'_>, topic_name: &str, partition: i32) -> Result<Coordinator> {
+fn leader(call: &Call<'_>, topic_name: &str, partition: PartitionIndex) -> Result<Coordinator> {
     let topics = Topics::of(call);
     let topic = topics.find(TopicKey::Name(topic_name))?;
     let leader = topic.partition(partition).map(|partition| partition.leader);

@@ -10,6 +10,7 @@ use crate::broker::dispatch::{Answer, Call};
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::group::{GroupError, GroupReply, GroupRequest};
 use crate::protocol::{Response, Str};
+use crate::types::PartitionIndex;
 
 /// Every operation that exists on a group: READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS.
 pub(super) const GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
@@ -79,7 +80,7 @@ pub(super) async fn send_each(
     request: impl Fn(Vec<Arc<str>>) -> GroupRequest,
 ) -> Result<Vec<(Vec<Arc<str>>, Result<PendingReply>)>> {
     let count = partition_count(call).await?;
-    let mut shards: BTreeMap<i32, Vec<Arc<str>>> = BTreeMap::new();
+    let mut shards: BTreeMap<PartitionIndex, Vec<Arc<str>>> = BTreeMap::new();
     for group in groups {
         shards.entry(partition_of(group, count)).or_default().push(group.into());
     }

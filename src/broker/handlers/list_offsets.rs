@@ -26,7 +26,7 @@ use crate::protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopicResponse,
 };
-use crate::types::{LeaderEpoch, Offset, TimestampMs};
+use crate::types::{LeaderEpoch, Offset, PartitionIndex, TimestampMs};
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -152,7 +152,7 @@ fn find(
         let context = format!("timestamp {} in version {version}", wanted.timestamp);
         return Err(Error::kafka(ErrorCode::UnsupportedVersion, context));
     }
-    let partition = topics.leader(TopicKey::Name(topic), wanted.partition_index)?;
+    let partition = topics.leader(TopicKey::Name(topic), PartitionIndex(wanted.partition_index))?;
     partition.check_epoch(LeaderEpoch(wanted.current_leader_epoch))?;
     Ok(partition)
 }

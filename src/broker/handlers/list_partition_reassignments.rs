@@ -12,7 +12,7 @@ use crate::protocol::messages::list_partition_reassignments::{
     ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse,
     OngoingPartitionReassignment, OngoingTopicReassignment,
 };
-use crate::types::NodeId;
+use crate::types::{NodeId, PartitionIndex};
 
 pub(in crate::broker) fn handle(
     call: &Call<'_>,
@@ -36,9 +36,9 @@ fn ongoing(topic: &TopicImage, only: Option<&[i32]>) -> Option<OngoingTopicReass
     let numbers = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect();
     let partitions: Vec<_> = topic
         .indexed()
-        .filter(|(index, _)| only.is_none_or(|only| only.contains(index)))
+        .filter(|(index, _)| only.is_none_or(|only| only.contains(&index.0)))
         .filter(|(_, state)| state.is_reassigning())
-        .map(|(partition_index, state)| OngoingPartitionReassignment {
+        .map(|(PartitionIndex(partition_index), state)| OngoingPartitionReassignment {
             partition_index,
             replicas: numbers(&state.replicas),
             adding_replicas: numbers(&state.adding),

@@ -24,7 +24,7 @@ use crate::protocol::messages::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
     MetadataResponsePartition, MetadataResponseTopic,
 };
-use crate::types::{NodeId, Uuid};
+use crate::types::{NodeId, PartitionIndex, Uuid};
 
 pub(in crate::broker) async fn handle(
     call: &Call<'_>,
@@ -127,7 +127,7 @@ async fn by_name(
 }
 
 fn describe(leaders: &Leaders<'_>, topic: &TopicImage, version: i16) -> MetadataResponseTopic {
-    let partition = |(index, state): (i32, &PartitionImage)| {
+    let partition = |(index, state): (PartitionIndex, &PartitionImage)| {
         let alive = leaders.has(state.leader);
         let offline = common::offline(leaders.image, &state.replicas);
         let code = match (alive, version) {
@@ -142,7 +142,7 @@ fn describe(leaders: &Leaders<'_>, topic: &TopicImage, version: i16) -> Metadata
         };
         MetadataResponsePartition {
             error_code: code.to_i16(),
-            partition_index: index,
+            partition_index: index.0,
             leader_id: if alive { state.leader.0 } else { -1 },
             leader_epoch: state.leader_epoch.0,
             replica_nodes: shown(&state.replicas),

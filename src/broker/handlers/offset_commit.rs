@@ -18,6 +18,7 @@ use crate::protocol::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
     OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
+use crate::types::PartitionIndex;
 
 /// The first version with topic ids instead of names.
 const TOPIC_IDS: i16 = 10;
@@ -68,7 +69,8 @@ fn split(
     let key = TopicKey::of(&topic.name, topic.topic_id, version >= TOPIC_IDS);
     let partition = |partition: &OffsetCommitRequestPartition| {
         let at = (partition.committed_offset, partition.committed_leader_epoch);
-        commits::partition(partition.partition_index, at, partition.committed_metadata.as_ref())
+        let index = PartitionIndex(partition.partition_index);
+        commits::partition(index, at, partition.committed_metadata.as_ref())
     };
     let asked = topic.partitions.iter().map(partition).collect();
     let (codes, wanted) = commits::split(topics, key, asked);

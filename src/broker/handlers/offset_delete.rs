@@ -16,6 +16,7 @@ use crate::protocol::messages::offset_delete::{
     OffsetDeleteRequest, OffsetDeleteRequestPartition, OffsetDeleteResponse,
     OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
 };
+use crate::types::PartitionIndex;
 
 pub(in crate::broker) async fn handle(
     call: &Call<'_>,
@@ -27,22 +28,27 @@ pub(in crate::broker) async fn handle(
     }
     let known_topics = Topics::of(call);
     let mut response = OffsetDeleteResponse::default();
-    let mut topics: Vec<(Arc<str>, Vec<i32>)> = Vec::new();
+    let mut topics: Vec<(Arc<str>, Vec<PartitionIndex>)> = Vec::new();
     for topic in &request.topics {
         let known = known_topics.find(TopicKey::Name(&topic.name)).ok();
-        let exists = |index: i32| known.is_some_and(|topic| topic.partition(index).is_some());
+        let exists =
+            |index: PartitionIndex| known.is_some_and(|topic| topic.partition(index).is_some());
         let place = |partition: &OffsetDeleteRequestPartition| {
-            let index = partition.partition_index;
-            let code =
-                if exists(index) { ErrorCode::None } else { ErrorCode::UnknownTopicOrPartition };
-            OffsetDeleteResponsePartition { partition_index: index, error_code: code.to_i16() }
+            let partition_index = partition.partition_index;
+            let code = if exists(PartitionIndex(partition_index)) {
+                ErrorCode::None
+            } else {
+                ErrorCode::UnknownTopicOrPartition
+            };
+            OffsetDeleteResponsePartition { partition_index, error_code: code.to_i16() }
         };
         response.topics.push(OffsetDeleteResponseTopic {
             name: topic.name.clone(),
             partitions: topic.partitions.iter().map(place).collect(),
         });
-        let wanted = topic.partitions.iter().map(|partition| partition.partition_index);
-        let wanted: Vec<i32> = wanted.filter(|&index| exists(index)).collect();
+        let wanted =
+            topic.partitions.iter().map(|partition| PartitionIndex(partition.partition_index));
+        let wanted: Vec<PartitionIndex> = wanted.filter(|&index| exists(index)).collect();
         if !wanted.is_empty() {
             topics.push(((&topic.name).into(), wanted));
         }

@@ -24,7 +24,7 @@ use crate::protocol::messages::offset_fetch::{
     OffsetFetchResponsePartitions, OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
 use crate::protocol::{Response, Str};
-use crate::types::Uuid;
+use crate::types::{PartitionIndex, Uuid};
 
 /// The first version that asks for many groups.
 const MANY_GROUPS: i16 = 8;
@@ -102,7 +102,7 @@ async fn ask(
             } else {
                 Ok((&topic.name).into())
             };
-            let partitions = topic.partition_indexes.clone();
+            let partitions = PartitionIndex::list(&topic.partition_indexes);
             match name {
                 Ok(name) => found.push(FetchTopic { name, id: topic.topic_id, partitions }),
                 Err(error) => unknown.push(unknown_topic(topic, error.code())),
@@ -175,7 +175,7 @@ fn show_topic(
         _ => topic.id,
     };
     let partition = |partition: FetchedPartition| OffsetFetchResponsePartitions {
-        partition_index: partition.partition,
+        partition_index: partition.partition.0,
         committed_offset: partition.offset.0,
         committed_leader_epoch: partition.leader_epoch.0,
         metadata: Some(partition.metadata.into()),

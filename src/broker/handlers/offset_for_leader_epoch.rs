@@ -14,7 +14,7 @@ use crate::protocol::messages::offset_for_leader_epoch::{
     EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
     OffsetForLeaderPartition, OffsetForLeaderTopicResult,
 };
-use crate::types::LeaderEpoch;
+use crate::types::{LeaderEpoch, PartitionIndex};
 
 pub(in crate::broker) fn handle(
     call: &Call<'_>,
@@ -49,7 +49,7 @@ fn look_up(
     topic: &str,
     wanted: &OffsetForLeaderPartition,
 ) -> Result<Option<EpochEnd>> {
-    let partition = topics.leader(TopicKey::Name(topic), wanted.partition)?;
+    let partition = topics.leader(TopicKey::Name(topic), PartitionIndex(wanted.partition))?;
     partition.check_epoch(LeaderEpoch(wanted.current_leader_epoch))?;
     Ok(partition.end_of_epoch(LeaderEpoch(wanted.leader_epoch)))
 }

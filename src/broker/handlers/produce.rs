@@ -47,7 +47,7 @@ use crate::protocol::messages::produce::{
 };
 use crate::protocol::{Response, Str};
 use crate::record::{Batch, Compression};
-use crate::types::{Offset, Uuid};
+use crate::types::{Offset, PartitionIndex, Uuid};
 
 /// One partition: answered, or waited for.
 enum Pending {
@@ -145,10 +145,11 @@ async fn begin(
         let context = format!("topic {} is internal and may not be written to", known.name);
         return Err(Error::kafka(ErrorCode::InvalidTopicException, context));
     }
-    let partition = call.state.partitions().leader(known, data.index)?;
+    let index = PartitionIndex(data.index);
+    let partition = call.state.partitions().leader(known, index)?;
     let records = data.records.clone().unwrap_or_default().into_bytes();
-    let batch = take_batch(&records, version)
-        .map_err(|error| common::at(&known.name, data.index, error))?;
+    let batch =
+        take_batch(&records, version).map_err(|error| common::at(&known.name, index, error))?;
     call.state.log_threads().append(&partition, (batch, guard), acks).await
 }
 
@@ -292,7 +293,7 @@ impl Endpoints {
     ) {
         let topics = self.topics.as_of_now();
         let found = topics.find(topic).ok();
-        let state = found.and_then(|topic| topic.partition(partition.index));
+        let state = found.and_then(|topic| topic.partition(PartitionIndex(partition.index)));
         let Some(leader) = state else { return };
         partition.current_leader =
             LeaderIdAndEpoch { leader_id: leader.leader.0, leader_epoch: leader.leader_epoch.0 };

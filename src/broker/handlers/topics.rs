@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::machine::controller::check_topic_name;
 use crate::machine::fetch_session::FetchTopicKey;
 use crate::machine::metadata::{MetadataImage, TopicImage};
-use crate::types::TopicId;
+use crate::types::{PartitionIndex, TopicId};
 
 /// What a request calls a topic.
 #[derive(Clone, Copy)]
@@ -107,7 +107,11 @@ impl Topics {
     /// # Errors
     ///
     /// As [`Self::find`], and those of [`Partitions::leader`](crate::broker::partitions::Partitions).
-    pub(super) fn leader(&self, key: TopicKey<'_>, index: i32) -> Result<Arc<Partition>> {
+    pub(super) fn leader(
+        &self,
+        key: TopicKey<'_>,
+        index: PartitionIndex,
+    ) -> Result<Arc<Partition>> {
         self.state.partitions().leader(self.find_open(key)?, index)
     }
 
@@ -116,7 +120,11 @@ impl Topics {
     /// # Errors
     ///
     /// As [`Self::leader`].
-    pub(super) fn replica(&self, key: TopicKey<'_>, index: i32) -> Result<Arc<Partition>> {
+    pub(super) fn replica(
+        &self,
+        key: TopicKey<'_>,
+        index: PartitionIndex,
+    ) -> Result<Arc<Partition>> {
         self.state.partitions().replica(self.find_open(key)?, index)
     }
 }

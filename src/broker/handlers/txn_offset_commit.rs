@@ -28,7 +28,7 @@ use crate::protocol::messages::txn_offset_commit::{
     TxnOffsetCommitRequest, TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
     TxnOffsetCommitResponse, TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
 };
-use crate::types::{ProducerEpoch, ProducerId, Sequence, TopicPartition};
+use crate::types::{PartitionIndex, ProducerEpoch, ProducerId, Sequence, TopicPartition};
 
 /// The first version whose clients know COORDINATOR_LOAD_IN_PROGRESS here (KAFKA-7296).
 const KNOWS_LOADING: i16 = 2;
@@ -97,7 +97,7 @@ pub(in crate::broker) async fn handle(
 async fn commit(
     state: &BrokerState,
     (transactional_id, version): (&str, i16),
-    partition: i32,
+    partition: PartitionIndex,
     commit: CommitOffsetsRequest,
 ) -> Result<GroupReply> {
     let proof = match commit.transaction {
@@ -116,7 +116,7 @@ async fn take_part(
     state: &BrokerState,
     (transactional_id, version): (&str, i16),
     producer: Producer,
-    partition: i32,
+    partition: PartitionIndex,
 ) -> Result<Proof> {
     let name = TopicPartition::new(OFFSETS_TOPIC, partition);
     let image = state.image();
@@ -170,7 +170,8 @@ fn split(
     let key = TopicKey::of(&topic.name, topic.topic_id, version >= TOPIC_IDS);
     let partition = |partition: &TxnOffsetCommitRequestPartition| {
         let at = (partition.committed_offset, partition.committed_leader_epoch);
-        commits::partition(partition.partition_index, at, partition.committed_metadata.as_ref())
+        let index = PartitionIndex(partition.partition_index);
+        commits::partition(index, at, partition.committed_metadata.as_ref())
     };
     let asked = topic.partitions.iter().map(partition).collect();
     let (codes, wanted) = commits::split(topics, key, asked);

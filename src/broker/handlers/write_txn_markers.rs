@@ -27,7 +27,7 @@ use crate::protocol::messages::write_txn_markers::{
     WritableTxnMarkerTopicResult, WriteTxnMarkersRequest, WriteTxnMarkersResponse,
 };
 use crate::record::control::TransactionMarker;
-use crate::types::{ProducerEpoch, ProducerId};
+use crate::types::{PartitionIndex, ProducerEpoch, ProducerId};
 
 /// How long a marker may take; as in Kafka, by default.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(30);
@@ -35,7 +35,7 @@ const WRITTEN_WITHIN: Duration = Duration::from_secs(30);
 /// One partition of one marker.
 struct Pending {
     topic: Str,
-    index: i32,
+    index: PartitionIndex,
     what: What,
 }
 
@@ -56,7 +56,7 @@ pub(in crate::broker) async fn handle(
     let mut pending = Vec::new();
     for marker in &request.markers {
         for topic in &marker.topics {
-            for &index in &topic.partition_indexes {
+            for index in topic.partition_indexes.iter().copied().map(PartitionIndex) {
                 let what = match begin(call, &known, marker, (&topic.name, index)).await {
                     Ok(what) => what,
                     Err(error) => What::Failed(error.code()),
@@ -95,7 +95,7 @@ async fn begin(
     call: &Call<'_>,
     known: &Topics,
     marker: &WritableTxnMarker,
-    (name, index): (&Str, i32),
+    (name, index): (&Str, PartitionIndex),
 ) -> Result<What> {
     let topic = known.find(TopicKey::Name(name))?;
     let partition = call.state.partitions().leader(topic, index)?;
@@ -118,7 +118,7 @@ async fn begin(
 }
 
 /// What became of a marker.
-async fn written(state: &BrokerState, what: What, index: i32) -> ErrorCode {
+async fn written(state: &BrokerState, what: What, index: PartitionIndex) -> ErrorCode {
     let written = match what {
         What::Failed(code) => return code,
         What::Groups(end) => state.coordinators().complete_transaction(index, end).await,
@@ -143,7 +143,7 @@ async fn written(state: &BrokerState, what: What, index: i32) -> ErrorCode {
 fn fill(
     response: &mut WriteTxnMarkersResponse,
     producer_id: i64,
-    (name, partition_index): (Str, i32),
+    (name, index): (Str, PartitionIndex),
     code: ErrorCode,
 ) {
     let markers = &mut response.markers;
@@ -161,7 +161,7 @@ fn fill(
     let Some(WritableTxnMarkerTopicResult { partitions, .. }) = topics.get_mut(place) else {
         return;
     };
-    let error_code = code.to_i16();
+    let (partition_index, error_code) = (index.0, code.to_i16());
     match partitions.iter_mut().find(|one| one.partition_index == partition_index) {
         Some(before) => before.error_code = error_code,
         None => partitions.push(WritableTxnMarkerPartitionResult { partition_index, error_code }),

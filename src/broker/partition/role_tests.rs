@@ -18,7 +18,7 @@ use crate::log::{Append, Health, OpenOptions};
 use crate::machine::fetch_session::{FetchInterest, FollowerView};
 use crate::machine::metadata::{MetadataImage, PartitionImage};
 use crate::record::{Batch, BatchBuilder, BatchOptions, Batches};
-use crate::types::{NodeId, Offset, PartitionEpoch, TimestampMs, Uuid};
+use crate::types::{NodeId, Offset, PartitionEpoch, PartitionIndex, TimestampMs, Uuid};
 
 const NOW: TimestampMs = TimestampMs(1_000);
 const LAG: Duration = Duration::from_secs(30);
@@ -78,7 +78,7 @@ fn open(
     let now = Duration::ZERO;
     let assignment = Assignment { state: image, config, brokers: &brokers, lag_time_max: LAG, now };
     let log = OpenLog { log, high_watermark: Offset(high_watermark) };
-    Partition::new((Uuid([7; 16]), 0), log, &assignment, &around)
+    Partition::new((Uuid([7; 16]), PartitionIndex(0)), log, &assignment, &around)
 }
 
 fn update(partition: &Partition, state: &PartitionImage, config: Arc<TopicConfig>) {

@@ -11,7 +11,7 @@ use crate::machine::controller::{
 };
 use crate::machine::metadata::{ConfigResource, MetadataRecord};
 use crate::machine::quorum::Payload;
-use crate::types::{BrokerEpoch, ProducerId, TopicId};
+use crate::types::{BrokerEpoch, PartitionIndex, ProducerId, TopicId};
 
 fn options(directory: &Path) -> QuorumOptions {
     options_on(Env::real(), directory)
@@ -146,7 +146,7 @@ async fn what_was_answered_survives_a_crash_at_any_command() {
         assert_eq!(content(&quorum), expected);
         register(&quorum, 2).await.unwrap();
         let topic = quorum.image().topic("topic-0").unwrap().clone();
-        assert_eq!(topic.partition(0).unwrap().leader_epoch, LeaderEpoch(1));
+        assert_eq!(topic.partition(PartitionIndex(0)).unwrap().leader_epoch, LeaderEpoch(1));
         quorum.shutdown().await.unwrap();
     }
 }

@@ -461,7 +461,7 @@ impl Fetcher {
     ) -> Result<Result<Offset>> {
         let name = asked.name();
         let wanted = ListOffsetsPartition {
-            partition_index: name.partition,
+            partition_index: name.partition.0,
             current_leader_epoch: asked.point.epoch.0,
             timestamp,
         };

@@ -140,10 +140,10 @@ fn report((topic_id, partition): PartitionKey, request: &IsrRequest, answer: &Is
     let wanted: Vec<i32> = request.isr.iter().map(|member| member.node.0).collect();
     match answer {
         IsrAnswer::Committed { .. } => {
-            tracing::info!(%topic_id, partition, isr = ?wanted, "the ISR has changed");
+            tracing::info!(%topic_id, partition = partition.0, isr = ?wanted, "the ISR has changed");
         }
         IsrAnswer::Refused(code) => {
-            tracing::debug!(%topic_id, partition, isr = ?wanted, ?code, "the ISR was not changed");
+            tracing::debug!(%topic_id, partition = partition.0, isr = ?wanted, ?code, "the ISR was not changed");
         }
     }
 }
@@ -151,7 +151,7 @@ fn report((topic_id, partition): PartitionKey, request: &IsrRequest, answer: &Is
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{LeaderEpoch, PartitionEpoch, Uuid};
+    use crate::types::{LeaderEpoch, PartitionEpoch, PartitionIndex, Uuid};
 
     fn request(leader_epoch: i32) -> IsrRequest {
         let leader_epoch = LeaderEpoch(leader_epoch);
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn what_is_sent_once_more_gives_way_to_what_was_asked_since() {
-        let (requests, key) = (IsrRequests::default(), (Uuid([1; 16]), 0));
+        let (requests, key) = (IsrRequests::default(), (Uuid([1; 16]), PartitionIndex(0)));
         requests.put(key, request(1));
         assert_eq!(requests.take(), [(key, request(1))]);
         requests.put(key, request(2));

@@ -11,7 +11,7 @@ use crate::protocol::messages::fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, ForgottenTopic, PartitionData,
     ReplicaState,
 };
-use crate::types::TopicPartition;
+use crate::types::{PartitionIndex, TopicPartition};
 
 /// What a follower asks its leader for.
 pub(super) type Session = FetchSessionHandler<PartitionKey, Asked>;
@@ -46,7 +46,7 @@ impl Asked {
     fn wanted(&self, max_bytes: i32) -> FetchPartition {
         let CopyPoint { epoch, end, last_epoch, known } = self.point;
         FetchPartition {
-            partition: self.key.1,
+            partition: self.key.1.0,
             current_leader_epoch: epoch.0,
             fetch_offset: end.0,
             last_fetched_epoch: last_epoch.0,
@@ -80,10 +80,10 @@ pub(super) fn request(
     let mut forgotten: Vec<ForgottenTopic> = Vec::new();
     for (topic_id, partition) in part.forgotten {
         match forgotten.last_mut() {
-            Some(topic) if topic.topic_id == topic_id => topic.partitions.push(partition),
+            Some(topic) if topic.topic_id == topic_id => topic.partitions.push(partition.0),
             _ => forgotten.push(ForgottenTopic {
                 topic_id,
-                partitions: vec![partition],
+                partitions: vec![partition.0],
                 ..ForgottenTopic::default()
             }),
         }
@@ -108,7 +108,10 @@ pub(super) fn request(
 pub(super) fn answers(session: &Session, response: FetchResponse) -> Vec<(Asked, PartitionData)> {
     let data = response.responses.into_iter().flat_map(|topic| {
         let id = topic.topic_id;
-        topic.partitions.into_iter().map(move |data| ((id, data.partition_index), data))
+        topic
+            .partitions
+            .into_iter()
+            .map(move |data| ((id, PartitionIndex(data.partition_index)), data))
     });
     data.filter_map(|(key, data)| Some((session.wanted(&key)?.clone(), data))).collect()
 }

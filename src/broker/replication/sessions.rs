@@ -185,10 +185,10 @@ impl Inner {
 mod tests {
     use super::*;
     use crate::machine::fetch_session::{FINAL_EPOCH, FollowerView};
-    use crate::types::{BrokerEpoch, LeaderEpoch, Offset, Uuid};
+    use crate::types::{BrokerEpoch, LeaderEpoch, Offset, PartitionIndex, Uuid};
 
     fn key(index: i32) -> PartitionKey {
-        (Uuid([1; 16]), index)
+        (Uuid([1; 16]), PartitionIndex(index))
     }
 
     fn at(offset: i64) -> FetchInterest {
@@ -222,7 +222,7 @@ mod tests {
     }
 
     fn keys(read: Wanted) -> Vec<i32> {
-        read.into_iter().map(|((_, index), _)| index).collect()
+        read.into_iter().map(|((_, index), _)| index.0).collect()
     }
 
     #[test]

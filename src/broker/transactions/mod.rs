@@ -21,7 +21,7 @@ use crate::protocol::messages::add_partitions_to_txn::{
     AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, AddPartitionsToTxnTopic,
     AddPartitionsToTxnTransaction,
 };
-use crate::types::{NodeId, ProducerId, TopicPartition};
+use crate::types::{NodeId, PartitionIndex, ProducerId, TopicPartition};
 
 pub(super) use self::peers::Peers;
 
@@ -123,7 +123,10 @@ impl BrokerState {
     /// # Errors
     ///
     /// `COORDINATOR_NOT_AVAILABLE`: there is no such topic yet.
-    pub(in crate::broker) fn transaction_partition(&self, transactional_id: &str) -> Result<i32> {
+    pub(in crate::broker) fn transaction_partition(
+        &self,
+        transactional_id: &str,
+    ) -> Result<PartitionIndex> {
         let image = self.image();
         let topic = image.topic(TRANSACTIONS_TOPIC).ok_or_else(|| {
             let context = format!("{TRANSACTIONS_TOPIC} does not exist yet");
@@ -260,9 +263,11 @@ fn between_brokers(asked: &AddPartitionsRequest, how: AddOrVerify) -> AddPartiti
     let mut topics: Vec<AddPartitionsToTxnTopic> = Vec::new();
     for TopicPartition { topic, partition } in &asked.partitions {
         match topics.last_mut() {
-            Some(last) if *last.name == **topic => last.partitions.push(*partition),
-            _ => topics
-                .push(AddPartitionsToTxnTopic { name: topic.into(), partitions: vec![*partition] }),
+            Some(last) if *last.name == **topic => last.partitions.push(partition.0),
+            _ => topics.push(AddPartitionsToTxnTopic {
+                name: topic.into(),
+                partitions: vec![partition.0],
+            }),
         }
     }
     let transaction = AddPartitionsToTxnTransaction {
@@ -283,7 +288,7 @@ fn code_in(response: &AddPartitionsToTxnResponse, partition: &TopicPartition) ->
     let found = topics
         .filter(|topic| *topic.name == *partition.topic)
         .flat_map(|topic| &topic.results_by_partition)
-        .find(|result| result.partition_index == partition.partition);
+        .find(|result| PartitionIndex(result.partition_index) == partition.partition);
     // An answer that leaves a partition out is not one.
     found.map_or(ErrorCode::UnknownServerError, |result| {
         ErrorCode::from_i16(result.partition_error_code)

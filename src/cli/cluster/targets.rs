@@ -7,13 +7,13 @@ use super::super::Failure;
 use crate::client::admin::{Admin, Placed};
 use crate::client::{PartitionInfo, TopicInfo};
 use crate::error::{Error, ErrorCode};
-use crate::types::{NodeId, TopicPartition};
+use crate::types::{NodeId, PartitionIndex, TopicPartition};
 
 /// A topic, or one of its partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli) struct Target {
     pub(in crate::cli) topic: String,
-    pub(in crate::cli) partition: Option<i32>,
+    pub(in crate::cli) partition: Option<PartitionIndex>,
     /// Where it is to go, if that is said.
     pub(in crate::cli) replicas: Option<Vec<NodeId>>,
 }
@@ -37,7 +37,7 @@ impl FromStr for Target {
         };
         let (topic, partition) = match name.split_once(':') {
             Some((topic, index)) => {
-                let known = index.parse::<i32>().ok().filter(|index| *index >= 0);
+                let known = index.parse::<PartitionIndex>().ok().filter(|it| it.place().is_some());
                 let wrong = || format!("{index:?} is not the number of a partition");
                 (topic, Some(known.ok_or_else(wrong)?))
             }
@@ -114,8 +114,11 @@ mod tests {
             replicas: replicas.map(|ids| ids.iter().copied().map(NodeId).collect()),
         };
         assert_eq!("orders".parse(), Ok(target("orders", None, None)));
-        assert_eq!("orders:3".parse(), Ok(target("orders", Some(3), None)));
-        assert_eq!("orders:0=2, 1".parse(), Ok(target("orders", Some(0), Some(&[2, 1]))));
+        assert_eq!("orders:3".parse(), Ok(target("orders", Some(PartitionIndex(3)), None)));
+        assert_eq!(
+            "orders:0=2, 1".parse(),
+            Ok(target("orders", Some(PartitionIndex(0)), Some(&[2, 1])))
+        );
         for wrong in ["", ":1", "orders:x", "orders:-1", "orders=1", "orders:0=", "orders:0=1,x"] {
             assert!(wrong.parse::<Target>().is_err(), "{wrong}");
         }

@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn whoever_may_lead_and_whoever_copies_is_listed() {
-        let of = |topic: &str, partition, from: &[i32], to: &[i32]| Copied {
+        let of = |topic: &str, partition: i32, from: &[i32], to: &[i32]| Copied {
             partition: TopicPartition::new(topic, partition),
             from: from.iter().copied().map(NodeId).collect(),
             to: to.iter().copied().map(NodeId).collect(),

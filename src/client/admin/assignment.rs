@@ -58,7 +58,7 @@ impl Admin {
         let mut topics: BTreeMap<&str, Vec<ReassignablePartition>> = BTreeMap::new();
         for (partition, replicas) in targets {
             topics.entry(&partition.topic).or_default().push(ReassignablePartition {
-                partition_index: partition.partition,
+                partition_index: partition.partition.0,
                 replicas: replicas.as_ref().map(|ids| ids.iter().map(|id| id.0).collect()),
             });
         }
@@ -151,7 +151,7 @@ impl Admin {
         let by_topic = partitions.map(|partitions| {
             let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
             for partition in partitions {
-                topics.entry(&partition.topic).or_default().push(partition.partition);
+                topics.entry(&partition.topic).or_default().push(partition.partition.0);
             }
             let topic = |(name, partitions): (&str, _)| TopicPartitions {
                 topic: Str::from(name),

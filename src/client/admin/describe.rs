@@ -85,7 +85,7 @@ impl Admin {
                 let request = DescribeProducersRequest {
                     topics: vec![TopicRequest {
                         name: Str::from(&*partition.topic),
-                        partition_indexes: vec![partition.partition],
+                        partition_indexes: vec![partition.partition.0],
                     }],
                 };
                 let response = route.call(request, self.timeout()).await?;
@@ -93,7 +93,7 @@ impl Admin {
                     .topics
                     .into_iter()
                     .flat_map(|topic| topic.partitions)
-                    .find(|answer| answer.partition_index == partition.partition)
+                    .find(|answer| answer.partition_index == partition.partition.0)
                     .ok_or_else(|| {
                         Error::malformed("response", format!("it does not mention {partition}"))
                     })?;

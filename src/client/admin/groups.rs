@@ -364,7 +364,7 @@ fn consumer_member(member: DescribedMember) -> GroupMember {
         let mut partitions = BTreeSet::new();
         for topic in assignment.topic_partitions {
             let name: Arc<str> = Arc::from(topic.topic_name.as_str());
-            let one = |index| TopicPartition::new(Arc::clone(&name), index);
+            let one = |index: i32| TopicPartition::new(Arc::clone(&name), index);
             partitions.extend(topic.partitions.into_iter().map(one));
         }
         partitions

@@ -57,7 +57,7 @@ use crate::protocol::messages::incremental_alter_configs::{
     AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
 };
 use crate::protocol::{ApiKey, Str};
-use crate::types::{NodeId, Uuid};
+use crate::types::{NodeId, PartitionIndex, Uuid};
 
 /// The admin client. Cheap to clone; made by [`Client::admin`](crate::client::Client::admin).
 #[derive(Clone, Debug)]
@@ -481,10 +481,11 @@ fn creatable(topic: &NewTopic, version: i16) -> Result<CreatableTopic> {
     if topic.name.is_empty() {
         return Err(Error::invalid("a topic needs a name"));
     }
-    let assignment = |(&partition, brokers): (&i32, &Vec<NodeId>)| CreatableReplicaAssignment {
-        partition_index: partition,
-        broker_ids: brokers.iter().map(|broker| broker.0).collect(),
-    };
+    let assignment =
+        |(partition, brokers): (&PartitionIndex, &Vec<NodeId>)| CreatableReplicaAssignment {
+            partition_index: partition.0,
+            broker_ids: brokers.iter().map(|broker| broker.0).collect(),
+        };
     let config = |(name, value): (&String, &String)| CreatableTopicConfig {
         name: Str::from(name.as_str()),
         value: Some(Str::from(value.as_str())),

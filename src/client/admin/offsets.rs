@@ -73,7 +73,7 @@ impl Admin {
             topics: vec![DeleteRecordsTopic {
                 name: Str::from(&*partition.topic),
                 partitions: vec![DeleteRecordsPartition {
-                    partition_index: partition.partition,
+                    partition_index: partition.partition.0,
                     offset: offset.0,
                 }],
             }],
@@ -165,7 +165,7 @@ async fn list_offsets_of(
     let mut topics: BTreeMap<&str, Vec<ListOffsetsPartition>> = BTreeMap::new();
     for (partition, epoch, spec) in &partitions {
         topics.entry(&partition.topic).or_default().push(ListOffsetsPartition {
-            partition_index: partition.partition,
+            partition_index: partition.partition.0,
             current_leader_epoch: epoch.0,
             timestamp: spec.to_i64(),
         });

@@ -229,10 +229,10 @@ mod tests {
         let all = placed(&[&[1, 2, 3], &[2, 1, 3], &[2, 3, 4], &[1, 4, 5], &[3, 2, 1]]);
         let targets = ids(&[2, 3, 4, 5]).into_iter().collect();
         let plan = Placement::new(&brokers, &targets, &all).without(NodeId(1), &all);
-        let moved: Vec<i32> = plan.iter().map(|one| one.partition.partition).collect();
+        let moved: Vec<i32> = plan.iter().map(|one| one.partition.partition.0).collect();
         assert_eq!(moved, [0, 1, 3, 4]);
         for one in &plan {
-            let before = &all[usize::try_from(one.partition.partition).unwrap()].replicas;
+            let before = &all[one.partition.partition.place().unwrap()].replicas;
             assert_eq!(one.replicas.len(), before.len());
             for (now, then) in one.replicas.iter().zip(before) {
                 assert_eq!(now == then, then.0 != 1, "{one:?}");

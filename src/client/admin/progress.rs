@@ -12,10 +12,10 @@ use crate::client::admin::types::OffsetSpec;
 use crate::client::config::IsolationLevel;
 use crate::client::consumer::group::OffsetAndMetadata;
 use crate::error::{Error, ErrorCode, Result};
-use crate::types::{Offset, TimestampMs, TopicPartition};
+use crate::types::{Offset, PartitionIndex, TimestampMs, TopicPartition};
 
 /// Partitions by topic; none means all of a topic.
-pub type TopicScope = BTreeMap<String, Option<BTreeSet<i32>>>;
+pub type TopicScope = BTreeMap<String, Option<BTreeSet<PartitionIndex>>>;
 
 /// A partition, as a group sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub enum ResetTo {
     /// This offset, in every partition.
     Offset(Offset),
     /// Offsets by partition; the others stay unchanged.
-    Offsets(BTreeMap<i32, Offset>),
+    Offsets(BTreeMap<PartitionIndex, Offset>),
     /// The first record at or after this time, or the end.
     Timestamp(TimestampMs),
     /// By this many offsets: forward, or back when negative.
@@ -122,7 +122,8 @@ impl Admin {
             match all_or_first_error(self.describe_topics(&[name]).await?) {
                 Ok(topics) => existing.extend(topics.into_iter().flat_map(|topic| {
                     let of = Arc::clone(&topic.name);
-                    let all: Vec<i32> = topic.partitions.iter().map(|it| it.partition).collect();
+                    let all: Vec<PartitionIndex> =
+                        topic.partitions.iter().map(|it| it.partition).collect();
                     all.into_iter().map(move |one| TopicPartition::new(Arc::clone(&of), one))
                 })),
                 Err(error) if error.code() == ErrorCode::UnknownTopicOrPartition => {}
@@ -211,12 +212,14 @@ impl Admin {
         for (name, chosen) in scope {
             let described = all_or_first_error(self.describe_topics(&[name.as_str()]).await?);
             for topic in self.named(name, described).await? {
-                let all: BTreeSet<i32> = topic.partitions.iter().map(|it| it.partition).collect();
+                let all: BTreeSet<PartitionIndex> =
+                    topic.partitions.iter().map(|it| it.partition).collect();
                 let chosen = chosen.as_ref().unwrap_or(&all);
                 if let Some(missing) = chosen.difference(&all).next() {
                     return Err(Error::no_partition(name, *missing, all.len()));
                 }
-                let named = |&one: &i32| TopicPartition::new(Arc::clone(&topic.name), one);
+                let named =
+                    |&one: &PartitionIndex| TopicPartition::new(Arc::clone(&topic.name), one);
                 partitions.extend(chosen.iter().map(named));
             }
         }

@@ -241,7 +241,7 @@ impl Admin {
                     transaction_result: false,
                     topics: vec![WritableTxnMarkerTopic {
                         name: Str::from(&*partition.topic),
-                        partition_indexes: vec![partition.partition],
+                        partition_indexes: vec![partition.partition.0],
                     }],
                     // No marker of a coordinator was seen yet: the lowest epoch is not above that of any.
                     coordinator_epoch: producer.coordinator_epoch.max(0),
@@ -252,7 +252,7 @@ impl Admin {
                 let answers = response.markers.into_iter().flat_map(|marker| marker.topics);
                 let answer = answers
                     .flat_map(|topic| topic.partitions)
-                    .find(|answer| answer.partition_index == partition.partition);
+                    .find(|answer| answer.partition_index == partition.partition.0);
                 let answer = answer.ok_or_else(|| {
                     Error::malformed("response", format!("it does not mention {partition}"))
                 })?;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::client::cluster::{BrokerInfo, PartitionInfo, TopicInfo};
 use crate::error::{Error, Result};
 use crate::types::{
-    LeaderEpoch, NodeId, Offset, ProducerId, Sequence, TimestampMs, TopicId, TopicPartition, Uuid,
+    LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerId, Sequence, TimestampMs, TopicId,
+    TopicPartition, Uuid,
 };
 
 /// A topic to be created.
@@ -19,7 +20,7 @@ pub struct NewTopic {
     /// The number of replicas; the broker's `default.replication.factor` when not given.
     pub replication_factor: Option<i16>,
     /// The brokers of each partition, instead of the two numbers above.
-    pub assignments: BTreeMap<i32, Vec<NodeId>>,
+    pub assignments: BTreeMap<PartitionIndex, Vec<NodeId>>,
     /// Topic settings that differ from the broker's.
     pub configs: BTreeMap<String, String>,
 }

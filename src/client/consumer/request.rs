@@ -83,7 +83,7 @@ fn build(
     let mut topics: Vec<FetchTopic> = Vec::new();
     for wanted in wanted {
         let partition = FetchPartition {
-            partition: wanted.partition.partition,
+            partition: wanted.partition.partition.0,
             current_leader_epoch: wanted.leader_epoch.0,
             fetch_offset: wanted.offset.0,
             partition_max_bytes: size(config.partition_bytes_max),
@@ -130,7 +130,7 @@ fn read(
     for topic in response.responses {
         for data in topic.partitions {
             let asked = wanted.iter().find(|wanted| {
-                wanted.partition.partition == data.partition_index
+                wanted.partition.partition.0 == data.partition_index
                     && if version >= TOPIC_IDS_SINCE {
                         wanted.topic_id == topic.topic_id
                     } else {
@@ -255,7 +255,7 @@ pub(super) async fn end_of_epoch(
         topics: vec![OffsetForLeaderTopic {
             topic: Str::from(&*partition.topic),
             partitions: vec![OffsetForLeaderPartition {
-                partition: partition.partition,
+                partition: partition.partition.0,
                 current_leader_epoch: under.0,
                 leader_epoch: target.what.epoch.0,
             }],

@@ -45,7 +45,7 @@ use crate::record::{
     Batch, BatchBuilder, BatchOptions, Header, patch_producer, patch_transaction,
     record_size_upper_bound,
 };
-use crate::types::{TimestampMs, TopicPartition};
+use crate::types::{PartitionIndex, TimestampMs, TopicPartition};
 
 /// A record to be produced.
 #[derive(Clone, Debug, Default)]
@@ -53,7 +53,7 @@ pub struct ProducerRecord {
     /// The topic.
     pub topic: Arc<str>,
     /// The partition; if not given, chosen by the key, or sticky without one.
-    pub partition: Option<i32>,
+    pub partition: Option<PartitionIndex>,
     /// The key.
     pub key: Option<Bytes>,
     /// The value; none for a tombstone.
@@ -519,7 +519,12 @@ impl Producer {
         }
     }
 
-    fn choose(&self, state: &mut State, topic: &TopicInfo, record: &ProducerRecord) -> Result<i32> {
+    fn choose(
+        &self,
+        state: &mut State,
+        topic: &TopicInfo,
+        record: &ProducerRecord,
+    ) -> Result<PartitionIndex> {
         if let Some(partition) = record.partition {
             return check_partition(topic, partition).map(|()| partition);
         }
@@ -569,7 +574,7 @@ impl Producer {
     }
 }
 
-fn check_partition(topic: &TopicInfo, partition: i32) -> Result<()> {
+fn check_partition(topic: &TopicInfo, partition: PartitionIndex) -> Result<()> {
     if topic.partition(partition).is_some() {
         return Ok(());
     }

@@ -17,7 +17,7 @@ use crate::protocol::messages::produce::{
     TopicProduceData,
 };
 use crate::protocol::{ApiKey, Records, Str};
-use crate::types::{TopicPartition, Uuid};
+use crate::types::{PartitionIndex, TopicPartition, Uuid};
 
 /// The first version of Produce that names topics by id (KIP-516).
 const TOPIC_IDS_SINCE: i16 = 13;
@@ -40,7 +40,7 @@ pub(super) struct Unbuildable {
 
 /// The answers of one response, by partition.
 pub(super) struct Answers<'a> {
-    by_partition: BTreeMap<(Uuid, &'a str, i32), &'a PartitionProduceResponse>,
+    by_partition: BTreeMap<(Uuid, &'a str, PartitionIndex), &'a PartitionProduceResponse>,
     by_id: bool,
 }
 
@@ -52,7 +52,7 @@ impl<'a> Answers<'a> {
             for answer in &topic.partition_responses {
                 let (id, name) =
                     if by_id { (topic.topic_id, "") } else { (Uuid::ZERO, &*topic.name) };
-                by_partition.insert((id, name, answer.index), answer);
+                by_partition.insert((id, name, PartitionIndex(answer.index)), answer);
             }
         }
         Self { by_partition, by_id }
@@ -135,7 +135,7 @@ pub(super) fn build(
         let fault = |error| Unbuildable { error, fault: Some(index) };
         let bytes = batch.payload.seal(batch.stamp).map_err(fault)?;
         let data = PartitionProduceData {
-            index: batch.partition.partition,
+            index: batch.partition.partition.0,
             records: Some(Records::from(bytes)),
         };
         topics.entry(Arc::clone(&batch.partition.topic)).or_default().push(data);

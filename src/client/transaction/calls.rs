@@ -389,7 +389,7 @@ fn topics_of(
     let mut topics: BTreeMap<&str, Vec<TxnOffsetCommitRequestPartition>> = BTreeMap::new();
     for (partition, value) in offsets {
         topics.entry(&partition.topic).or_default().push(TxnOffsetCommitRequestPartition {
-            partition_index: partition.partition,
+            partition_index: partition.partition.0,
             committed_offset: value.offset.0,
             committed_leader_epoch: value.leader_epoch.0,
             committed_metadata: Some(Str::from(value.metadata.as_str())),

@@ -14,7 +14,7 @@ use crate::columnar::write::encode::WriteOptions;
 use crate::columnar::write::prepared::Values;
 use crate::columnar::write::shown;
 use crate::error::Result;
-use crate::types::TimestampMs;
+use crate::types::{PartitionIndex, TimestampMs};
 
 /// How the columns of a table become values.
 pub(in crate::columnar) trait WriteFormat {
@@ -152,7 +152,7 @@ pub(in crate::columnar) trait CombineRows: Debug + Send + Sync {
         rows: &RecordBatch,
         options: &WriteOptions,
         now: TimestampMs,
-        partitioner: &mut dyn FnMut(Option<&[u8]>, usize) -> i32,
+        partitioner: &mut dyn FnMut(Option<&[u8]>, usize) -> PartitionIndex,
     ) -> Result<()>;
 
     /// Completes the waiting records.
@@ -168,7 +168,7 @@ pub(in crate::columnar) trait CombineRows: Debug + Send + Sync {
 /// A complete record of many rows.
 #[derive(Debug)]
 pub(in crate::columnar) struct CombinedRecord {
-    pub(in crate::columnar) partition: i32,
+    pub(in crate::columnar) partition: PartitionIndex,
     pub(in crate::columnar) timestamp: TimestampMs,
     pub(in crate::columnar) key: Option<Vec<u8>>,
     pub(in crate::columnar) value: Vec<u8>,

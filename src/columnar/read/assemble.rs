@@ -31,7 +31,7 @@ use crate::record::control::read_control_batch;
 use crate::record::{
     Batch, BatchHeader, Compression, HEADER_SIZE, TimestampType, WalkError, peek_size,
 };
-use crate::types::{Offset, ProducerId, TopicPartition};
+use crate::types::{Offset, PartitionIndex, ProducerId, TopicPartition};
 
 /// A decompressed batch smaller than this is copied together with its neighbours.
 const SHARED_BATCH_MAX: usize = 64 << 10;
@@ -232,7 +232,7 @@ pub(in crate::columnar) struct Assembler {
     constants: Option<Constants>,
     wants_to_unpack: bool,
     pool: Pool,
-    partitions: Vec<(Arc<str>, i32)>,
+    partitions: Vec<(Arc<str>, PartitionIndex)>,
     progress: Vec<PartitionProgress>,
     origins: Vec<(TopicPartition, usize)>,
 }

@@ -43,6 +43,7 @@ use super::headers::HeaderColumn;
 use crate::columnar::columns::{KafkaColumn, Projection, UTC};
 use crate::error::Result;
 use crate::record::{TimestampType, WalkError};
+use crate::types::PartitionIndex;
 
 /// A null while rows are collected: no key or value is this long.
 const NULL_VIEW: u128 = u32::MAX as u128;
@@ -257,7 +258,7 @@ impl Filler {
     /// Finishes the output. `partitions` are those that the runs refer to: topic and index.
     pub(in crate::columnar) fn finish(
         self,
-        partitions: &[(Arc<str>, i32)],
+        partitions: &[(Arc<str>, PartitionIndex)],
         last: &mut Option<Constants>,
     ) -> std::result::Result<Filled, ArrowError> {
         let wants = |column| self.projection.has(column);

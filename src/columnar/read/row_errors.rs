@@ -9,7 +9,7 @@ use super::assemble::Assembled;
 use super::decoder::OnError;
 use crate::columnar::columns::KafkaColumn;
 use crate::error::{Error, Result};
-use crate::types::{Offset, TopicPartition};
+use crate::types::{Offset, PartitionIndex, TopicPartition};
 
 /// The rows of an output that could not be decoded.
 pub(in crate::columnar) struct RowErrors {
@@ -83,5 +83,5 @@ pub(in crate::columnar) fn locate(assembled: &Assembled, row: usize) -> (TopicPa
         .map(AsArray::as_primitive::<Int64Type>)
         .filter(|offsets: &&Int64Array| row < offsets.len())
         .map_or(Offset::UNKNOWN, |offsets| Offset(offsets.value(row)));
-    (found.unwrap_or_else(|| TopicPartition::new("", -1)), offset)
+    (found.unwrap_or_else(|| TopicPartition::new("", PartitionIndex::NONE)), offset)
 }

@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::record::{
     BatchBuilder, BatchOptions, Compression, HEADER_SIZE, Header, record_size_upper_bound,
 };
-use crate::types::TimestampMs;
+use crate::types::{PartitionIndex, TimestampMs};
 
 /// How the partition of a row is found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub enum PartitionSource {
     /// By an integer column without nulls.
     Column(String),
     /// All rows go to one partition.
-    Fixed(i32),
+    Fixed(PartitionIndex),
 }
 
 /// Where the headers of a row are found.
@@ -122,7 +122,7 @@ impl WriteOptions {
 #[derive(Clone, Debug)]
 pub struct EncodedBatch {
     /// The partition that it goes to.
-    pub partition: i32,
+    pub partition: PartitionIndex,
     /// The batch.
     pub bytes: Bytes,
     /// The number of its records.
@@ -186,7 +186,7 @@ impl Encoder {
         &mut self,
         rows: &RecordBatch,
         now: TimestampMs,
-        partitioner: impl FnMut(Option<&[u8]>, usize) -> i32,
+        partitioner: impl FnMut(Option<&[u8]>, usize) -> PartitionIndex,
     ) -> Result<()> {
         self.push_prepared(Prepared::new(rows, &Tombstones::NONE, &self.options), now, partitioner)
     }
@@ -199,7 +199,7 @@ impl Encoder {
         &mut self,
         prepared: Prepared,
         now: TimestampMs,
-        mut partitioner: impl FnMut(Option<&[u8]>, usize) -> i32,
+        mut partitioner: impl FnMut(Option<&[u8]>, usize) -> PartitionIndex,
     ) -> Result<()> {
         let rows = prepared.rows;
         let first = self.rows_before;
@@ -229,7 +229,9 @@ impl Encoder {
             let value = values.get(&sources.value, row).map_err(|detail| refused(row, detail))?;
             let key = sources.key.current(row);
             let partition = match &sources.partition {
-                Some(column) => column.get(row).copied().unwrap_or(-1),
+                Some(column) => {
+                    column.get(row).copied().map_or(PartitionIndex::NONE, PartitionIndex)
+                }
                 None => match self.options.partition {
                     PartitionSource::Fixed(partition) => partition,
                     _ => partitioner(key, row),
@@ -241,7 +243,7 @@ impl Encoder {
             if let Some(refusal) = timestamp.refusal() {
                 return Err(refused(row, refusal));
             }
-            if !(0..self.options.partition_count).contains(&partition) {
+            if !partition.is_below(self.options.partition_count) {
                 check_partition(partition, self.options.partition_count)
                     .map_err(|error| refused(row, error.to_string()))?;
             }
@@ -269,7 +271,7 @@ impl Encoder {
     #[inline]
     fn append(&mut self, record: &Record<'_>) -> Result<()> {
         let &Record { partition, timestamp, key, value, headers } = record;
-        let slot = usize::try_from(partition).ok().and_then(|at| self.open.get_mut(at));
+        let slot = partition.place().and_then(|at| self.open.get_mut(at));
         let Some(slot) = slot else {
             return check_partition(partition, self.options.partition_count);
         };
@@ -324,7 +326,7 @@ impl Encoder {
             combiner.finish()?;
             self.append_combined()?;
         }
-        for (partition, slot) in (0_i32..).zip(&mut self.open) {
+        for (partition, slot) in PartitionIndex::enumerate(&mut self.open) {
             self.full.extend(slot.take().map(|builder| FullBatch { partition, builder }));
         }
         Ok(self.take_full())
@@ -342,7 +344,7 @@ impl Encoder {
 /// A batch with all its records, which are not compressed yet.
 #[derive(Debug)]
 pub struct FullBatch {
-    partition: i32,
+    partition: PartitionIndex,
     builder: BatchBuilder,
 }
 
@@ -360,7 +362,7 @@ impl FullBatch {
 
 /// What is appended to a batch.
 struct Record<'a> {
-    partition: i32,
+    partition: PartitionIndex,
     timestamp: TimestampMs,
     key: Option<&'a [u8]>,
     value: Option<&'a [u8]>,
@@ -380,8 +382,8 @@ fn new_builder(options: &WriteOptions) -> BatchBuilder {
     BatchBuilder::with_capacity(batch, capacity)
 }
 
-pub(in crate::columnar) fn check_partition(partition: i32, count: i32) -> Result<()> {
-    if (0..count).contains(&partition) {
+pub(in crate::columnar) fn check_partition(partition: PartitionIndex, count: i32) -> Result<()> {
+    if partition.is_below(count) {
         return Ok(());
     }
     Err(Error::invalid(format!(

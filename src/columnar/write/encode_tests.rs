@@ -21,7 +21,7 @@ use serde_json::json;
 
 use crate::columnar::*;
 use crate::record::{Batch, Compression};
-use crate::types::{TimestampMs, TopicPartition};
+use crate::types::{PartitionIndex, TimestampMs, TopicPartition};
 
 const NOW: TimestampMs = TimestampMs(5_000_000);
 
@@ -34,7 +34,7 @@ fn table(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
 
 fn encode(rows: &RecordBatch, options: WriteOptions) -> crate::error::Result<Vec<EncodedBatch>> {
     let mut encoder = Encoder::new(options)?;
-    encoder.push(rows, NOW, |_, _| 0)?;
+    encoder.push(rows, NOW, |_, _| PartitionIndex(0))?;
     encoder.finish()
 }
 
@@ -271,7 +271,7 @@ fn keys_partitions_timestamps_and_headers_come_from_columns() {
         ..WriteOptions::default()
     };
     let batches = encode(&rows, options.clone()).unwrap();
-    assert_eq!(batches.iter().map(|batch| batch.partition).collect::<Vec<_>>(), [0, 1, 2]);
+    assert_eq!(batches.iter().map(|batch| batch.partition.0).collect::<Vec<_>>(), [0, 1, 2]);
     let back = decode(&batches, ValueFormat::Raw);
     let keys = back.column_by_name("key").unwrap().as_binary_view();
     let keys: Vec<_> = keys.iter().collect();
@@ -320,9 +320,10 @@ fn a_row_without_a_time_is_refused_and_not_given_one() {
     let rows = table(vec![("ts", Arc::new(times) as ArrayRef)]);
     let options = WriteOptions { timestamp: Some("ts".into()), ..WriteOptions::default() };
     let mut encoder = Encoder::new(options).unwrap();
-    encoder.push(&rows.slice(0, 2), NOW, |_, _| 0).unwrap();
+    encoder.push(&rows.slice(0, 2), NOW, |_, _| PartitionIndex(0)).unwrap();
     assert_eq!(encoder.oldest(), Some(TimestampMs(5)));
-    let error = encoder.push(&rows.slice(2, 1), NOW, |_, _| 0).unwrap_err().to_string();
+    let error =
+        encoder.push(&rows.slice(2, 1), NOW, |_, _| PartitionIndex(0)).unwrap_err().to_string();
     assert!(error.contains("row 2") && error.contains("\"ts\" is null"), "{error}");
 }
 
@@ -331,9 +332,9 @@ fn a_time_or_a_partition_that_is_out_of_range_is_told_by_its_row() {
     let refusal = |column: ArrayRef, options: WriteOptions| {
         let mut encoder = Encoder::new(options).unwrap();
         let rows = table(vec![("c", column)]);
-        encoder.push(&rows.slice(0, 1), NOW, |_, _| 0).unwrap();
+        encoder.push(&rows.slice(0, 1), NOW, |_, _| PartitionIndex(0)).unwrap();
         let rest = rows.slice(1, rows.num_rows() - 1);
-        encoder.push(&rest, NOW, |_, _| 0).unwrap_err().to_string()
+        encoder.push(&rest, NOW, |_, _| PartitionIndex(0)).unwrap_err().to_string()
     };
     let timed = || WriteOptions { timestamp: Some("c".into()), ..WriteOptions::default() };
     let seconds = TimestampSecondArray::from(vec![Some(1), Some(2), Some(1 << 62)]);
@@ -374,13 +375,14 @@ fn the_partitioner_sees_keys_and_rows() {
     encoder
         .push(&rows, NOW, |key, row| {
             seen.push((key.map(<[u8]>::to_vec), row));
-            if key.is_some() { 3 } else { 1 }
+            if key.is_some() { PartitionIndex(3) } else { PartitionIndex(1) }
         })
         .unwrap();
     let expected = [(Some(b"a".to_vec()), 0), (None, 1), (Some(b"b".to_vec()), 2)];
     assert_eq!(seen, expected);
     let batches = encoder.finish().unwrap();
-    let sizes: Vec<_> = batches.iter().map(|batch| (batch.partition, batch.record_count)).collect();
+    let sizes: Vec<_> =
+        batches.iter().map(|batch| (batch.partition.0, batch.record_count)).collect();
     assert_eq!(sizes, [(1, 1), (3, 2)]);
     assert!(encoder.finish().unwrap().is_empty());
 }
@@ -430,7 +432,8 @@ fn rewritten(
 ) -> crate::error::Result<Vec<Option<String>>> {
     let options = WriteOptions { value, ..WriteOptions::default() };
     let mut encoder = Encoder::new(options.clone())?;
-    encoder.push_prepared(Prepared::new(rows, tombstones, &options), NOW, |_, _| 0)?;
+    encoder
+        .push_prepared(Prepared::new(rows, tombstones, &options), NOW, |_, _| PartitionIndex(0))?;
     Ok(values(&encoder.finish()?))
 }
 
@@ -464,7 +467,7 @@ fn tombstones_are_written_as_tombstones() {
     let options = WriteOptions { value: stream(), ..WriteOptions::default() };
     let mut encoder = Encoder::new(options.clone()).unwrap();
     let prepared = Prepared::new(&rest, &of_rest, &options);
-    encoder.push_prepared(prepared, NOW, |_, _| 0).unwrap();
+    encoder.push_prepared(prepared, NOW, |_, _| PartitionIndex(0)).unwrap();
     assert_eq!(encoder.finish().unwrap().len(), 1);
 }
 

@@ -17,7 +17,7 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::types::{Offset, TimestampMs, TopicPartition, Uuid};
+use crate::types::{Offset, PartitionIndex, TimestampMs, TopicPartition, Uuid};
 
 /// One end of a scan, as requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,12 +29,12 @@ pub enum Bound {
     /// The same offset in every partition.
     Offset(Offset),
     /// An offset for each partition; partitions that are not named are left out of the scan.
-    Offsets(BTreeMap<i32, Offset>),
+    Offsets(BTreeMap<PartitionIndex, Offset>),
     /// Where an earlier read stopped, by topic and partition. As a start, partitions that are not
     /// named were added since and are read from their beginning; as an end, they are left out.
-    Checkpoint(BTreeMap<String, BTreeMap<i32, Offset>>),
+    Checkpoint(BTreeMap<String, BTreeMap<PartitionIndex, Offset>>),
     /// The part of a checkpoint that concerns one topic, as a start.
-    Since(BTreeMap<i32, Offset>),
+    Since(BTreeMap<PartitionIndex, Offset>),
     /// The first record with this timestamp or a later one.
     Timestamp(TimestampMs),
     /// This many milliseconds before the moment at which the bound is resolved.
@@ -135,12 +135,17 @@ impl Bound {
 
     /// Whether a partition is part of a scan with this bound.
     #[must_use]
-    pub fn covers(&self, partition: i32) -> bool {
+    pub fn covers(&self, partition: PartitionIndex) -> bool {
         !matches!(self, Self::Offsets(offsets) if !offsets.contains_key(&partition))
     }
 
     /// The offset of this bound in one partition, and whether it was named as an offset.
-    fn locate(&self, partition: i32, extent: &Extent, looked_up: Option<Offset>) -> (Offset, bool) {
+    fn locate(
+        &self,
+        partition: PartitionIndex,
+        extent: &Extent,
+        looked_up: Option<Offset>,
+    ) -> (Offset, bool) {
         match self {
             Self::Earliest | Self::Checkpoint(_) => (extent.start, false),
             Self::Latest => (extent.end, false),
@@ -247,7 +252,7 @@ pub struct Offsets {
     #[serde(with = "uuid_text", default)]
     pub topic_id: Uuid,
     /// The range of each partition of the scan.
-    pub partitions: BTreeMap<i32, Range>,
+    pub partitions: BTreeMap<PartitionIndex, Range>,
 }
 
 impl Offsets {
@@ -383,10 +388,13 @@ mod tests {
             (range.start.0, range.end.0)
         };
         let start = checkpoint.clone().start_in("orders").unwrap();
-        assert!(start.covers(0) && start.covers(1));
+        assert!(start.covers(PartitionIndex(0)) && start.covers(PartitionIndex(1)));
         assert_eq!((range(0, &start), range(1, &start)), ((20, 50), (10, 50)));
         let end = checkpoint.clone().end_in("orders").unwrap();
-        assert!(end.covers(0) && !end.covers(1), "nothing of it lay before the end");
+        assert!(
+            end.covers(PartitionIndex(0)) && !end.covers(PartitionIndex(1)),
+            "nothing of it lay before the end"
+        );
         let error = checkpoint.start_in("bills").unwrap_err().to_string();
         assert!(error.contains("orders, not of bills"), "{error}");
         let ranges = Bound::parse(r#"{"0": [0, 20]}"#).unwrap_err().to_string();
@@ -421,7 +429,10 @@ mod tests {
         let offsets = Offsets {
             topic: "orders".to_owned(),
             topic_id: Uuid([3; 16]),
-            partitions: BTreeMap::from([(0, Range { start: Offset(1), end: Offset(9) })]),
+            partitions: BTreeMap::from([(
+                PartitionIndex(0),
+                Range { start: Offset(1), end: Offset(9) },
+            )]),
         };
         let json = serde_json::to_string(&offsets).unwrap();
         assert_eq!(serde_json::from_str::<Offsets>(&json).unwrap(), offsets);

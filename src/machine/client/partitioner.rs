@@ -7,6 +7,8 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use crate::types::PartitionIndex;
+
 /// The 32-bit murmur2 hash with Kafka's seed; the number is what Java prints.
 #[must_use]
 fn murmur2(data: &[u8]) -> i32 {
@@ -39,15 +41,15 @@ fn murmur2(data: &[u8]) -> i32 {
 ///
 /// `partitions` is the topic's count, including those without a leader; 0 gives 0.
 #[must_use]
-pub fn partition_for_key(key: &[u8], partitions: i32) -> i32 {
-    if partitions <= 0 { 0 } else { (murmur2(key) & i32::MAX) % partitions }
+pub fn partition_for_key(key: &[u8], partitions: i32) -> PartitionIndex {
+    PartitionIndex(if partitions <= 0 { 0 } else { (murmur2(key) & i32::MAX) % partitions })
 }
 
 /// A partition that may be chosen for a record without a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// The partition.
-    pub partition: i32,
+    pub partition: PartitionIndex,
     /// How many batches wait for it.
     pub queued: u32,
 }
@@ -55,14 +57,14 @@ pub struct Candidate {
 /// The sticky choice of one topic.
 #[derive(Clone, Debug, Default)]
 pub struct Sticky {
-    current: Option<i32>,
+    current: Option<PartitionIndex>,
     written_bytes: usize,
 }
 
 impl Sticky {
     /// The current sticky partition, if any.
     #[must_use]
-    pub const fn current(&self) -> Option<i32> {
+    pub const fn current(&self) -> Option<PartitionIndex> {
         self.current
     }
 
@@ -70,7 +72,7 @@ impl Sticky {
     /// no longer a candidate. `None` when there are no candidates.
     ///
     /// Partitions with shorter queues are more likely, in proportion to how much shorter.
-    pub fn partition(&mut self, candidates: &[Candidate], random: u64) -> Option<i32> {
+    pub fn partition(&mut self, candidates: &[Candidate], random: u64) -> Option<PartitionIndex> {
         if let Some(current) = self.current
             && candidates.iter().any(|candidate| candidate.partition == current)
         {
@@ -94,7 +96,7 @@ impl Sticky {
 }
 
 /// Draws a candidate with a weight of `longest queue + 1 - its queue`.
-fn choose(candidates: &[Candidate], random: u64) -> Option<i32> {
+fn choose(candidates: &[Candidate], random: u64) -> Option<PartitionIndex> {
     let longest = candidates.iter().map(|candidate| candidate.queued).max()?;
     let weight = |candidate: &Candidate| u64::from(longest - candidate.queued) + 1;
     let total: u64 = candidates.iter().map(weight).sum();
@@ -130,31 +132,43 @@ mod tests {
 
     #[test]
     fn a_key_without_partitions_to_choose_from_goes_to_the_first() {
-        assert_eq!(partition_for_key(b"key", 0), 0);
-        assert_eq!(partition_for_key(b"key", 1), 0);
+        assert_eq!(partition_for_key(b"key", 0), PartitionIndex(0));
+        assert_eq!(partition_for_key(b"key", 1), PartitionIndex(0));
     }
 
     #[test]
     fn a_null_key_sticks_until_a_batch_is_full() {
-        let candidates = [0, 1, 2].map(|partition| Candidate { partition, queued: 0 });
+        let candidates: Vec<_> =
+            PartitionIndex::all(3).map(|partition| Candidate { partition, queued: 0 }).collect();
         let mut sticky = Sticky::default();
-        assert_eq!(sticky.partition(&candidates, 1), Some(1));
+        assert_eq!(sticky.partition(&candidates, 1), Some(PartitionIndex(1)));
         sticky.written(50, 100, false);
-        assert_eq!(sticky.partition(&candidates, 2), Some(1));
+        assert_eq!(sticky.partition(&candidates, 2), Some(PartitionIndex(1)));
         sticky.written(60, 100, false);
-        assert_eq!(sticky.partition(&candidates, 2), Some(1), "the batch is not at its end");
+        assert_eq!(
+            sticky.partition(&candidates, 2),
+            Some(PartitionIndex(1)),
+            "the batch is not at its end"
+        );
         sticky.written(1, 100, true);
-        assert_eq!(sticky.partition(&candidates, 2), Some(2));
+        assert_eq!(sticky.partition(&candidates, 2), Some(PartitionIndex(2)));
         sticky.written(200, 100, false);
-        assert_eq!(sticky.partition(&candidates, 0), Some(0), "twice the size moves on anyway");
+        assert_eq!(
+            sticky.partition(&candidates, 0),
+            Some(PartitionIndex(0)),
+            "twice the size moves on anyway"
+        );
     }
 
     #[test]
     fn short_queues_are_more_likely() {
-        let candidates =
-            [Candidate { partition: 0, queued: 3 }, Candidate { partition: 1, queued: 0 }];
+        let candidates = [(0, 3), (1, 0)]
+            .map(|(index, queued)| Candidate { partition: PartitionIndex(index), queued });
         let chosen = (0..5).map(|random| choose(&candidates, random)).collect::<Vec<_>>();
-        assert_eq!(chosen.iter().filter(|&&partition| partition == Some(1)).count(), 4);
+        assert_eq!(
+            chosen.iter().filter(|&&partition| partition == Some(PartitionIndex(1))).count(),
+            4
+        );
         assert_eq!(choose(&[], 7), None);
     }
 
@@ -162,7 +176,7 @@ mod tests {
         #[test]
         fn a_key_always_has_a_partition(key: Vec<u8>, partitions in 1_i32..10_000) {
             let partition = partition_for_key(&key, partitions);
-            proptest::prop_assert!((0..partitions).contains(&partition));
+            proptest::prop_assert!(partition.is_below(partitions));
         }
     }
 }

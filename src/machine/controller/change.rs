@@ -24,7 +24,7 @@ use crate::machine::metadata::{
     ConfigResource, ELR_FEATURE, MetadataImage, MetadataRecord, PartitionImage, PartitionRecord,
     TopicImage,
 };
-use crate::types::NodeId;
+use crate::types::{NodeId, PartitionIndex};
 
 /// What becomes of one partition. What is not named stays, as far as the rest allows.
 #[derive(Default)]
@@ -213,7 +213,7 @@ impl Controller {
     /// The record that turns one state of a partition into the next; none when they are the same.
     pub(super) fn record_of(
         topic: &TopicImage,
-        index: i32,
+        index: PartitionIndex,
         before: &PartitionImage,
         after: &PartitionImage,
     ) -> Option<MetadataRecord> {

@@ -3,7 +3,7 @@
 use super::tests::{Cluster, assigned, registration, report};
 use super::*;
 use crate::error::ErrorCode;
-use crate::types::BrokerEpoch;
+use crate::types::{BrokerEpoch, PartitionIndex};
 
 /// Three brokers with one partition on all of them, of which two must be in sync, or another topic of this kind.
 fn three(configs: &[(&str, &str)]) -> Cluster {
@@ -20,7 +20,7 @@ fn replicated() -> Cluster {
 
 /// Leader, ISR, ELR and last leader.
 fn state(cluster: &Cluster) -> (i32, Vec<i32>, Vec<i32>, Vec<i32>) {
-    let state = cluster.controller.image().partition("t", 0).unwrap();
+    let state = cluster.controller.image().partition("t", PartitionIndex(0)).unwrap();
     let ids = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect::<Vec<_>>();
     (state.leader.0, ids(&state.isr), ids(&state.elr), ids(&state.last_known_elr))
 }
@@ -145,7 +145,7 @@ fn what_was_synced_is_not_lost() {
     let two = after_a_power_cut(&cluster, 2, "auto");
     register(&mut cluster, 2, two);
     assert_eq!(state(&cluster).1, [1, 3]);
-    let single = cluster.controller.image().partition("single", 0).unwrap();
+    let single = cluster.controller.image().partition("single", PartitionIndex(0)).unwrap();
     assert_eq!((&single.isr[..], &single.elr[..]), (&[][..], &[NodeId(2)][..]));
 }
 

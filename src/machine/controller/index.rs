@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::machine::metadata::{MetadataDelta, MetadataImage, PartitionImage};
-use crate::types::{NodeId, TopicId};
+use crate::types::{NodeId, PartitionIndex, TopicId};
 
 /// A topic, and the index of a partition.
-pub(super) type PartitionKey = (TopicId, i32);
+pub(super) type PartitionKey = (TopicId, PartitionIndex);
 
-/// An index over one image. It equals [`PartitionIndex::of`] that image after every change (CTRL-5).
+/// An index over one image. It equals [`PartitionsByBroker::of`] that image after every change (CTRL-5).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct PartitionIndex {
+pub(super) struct PartitionsByBroker {
     /// How many replicas each broker has.
     replicas: BTreeMap<NodeId, usize>,
     /// By leader; those without one are under [`NodeId::NONE`].
@@ -22,7 +22,7 @@ pub(super) struct PartitionIndex {
     elrs: BTreeMap<NodeId, BTreeSet<PartitionKey>>,
 }
 
-impl PartitionIndex {
+impl PartitionsByBroker {
     /// The index over an image.
     pub(super) fn of(image: &MetadataImage) -> Self {
         let mut index = Self::default();

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::{ConfigChange, ConfigMap};
 use crate::machine::metadata::{ConfigResource, uuid_text};
 use crate::types::{
-    BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, ProducerId, TopicId, TopicPartition,
+    BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, ProducerId, TopicId,
+    TopicPartition,
 };
 
 /// A topic to be created.
@@ -21,7 +22,7 @@ pub struct NewTopic {
     /// How many replicas of each; -1 for the broker's `default.replication.factor`.
     pub replication_factor: i16,
     /// The replicas of each partition, when the caller wants to place them: (partition, replicas).
-    pub assignments: Vec<(i32, Vec<NodeId>)>,
+    pub assignments: Vec<(PartitionIndex, Vec<NodeId>)>,
     /// Its settings; `None` as a value is refused.
     pub configs: Vec<(String, Option<String>)>,
 }
@@ -109,7 +110,7 @@ pub struct IsrChange {
     #[serde(with = "uuid_text")]
     pub topic_id: TopicId,
     /// The index.
-    pub partition: i32,
+    pub partition: PartitionIndex,
     /// The term in which the leader leads.
     pub leader_epoch: LeaderEpoch,
     /// The state that it knows.

@@ -70,7 +70,7 @@ pub use items::{
 pub use names::{METADATA_TOPIC, check_topic_name};
 pub use wire::{AnyCommand, AnyReply, COMMAND_VERSION, CommandAnswer, Travels};
 
-use index::PartitionIndex;
+use index::PartitionsByBroker;
 use random::Draw;
 
 /// The most partitions that one command may create.
@@ -104,7 +104,7 @@ pub struct Controller {
     /// The source of ids and of starting points for placements.
     draw: Draw,
     /// The partitions of the image by broker.
-    index: PartitionIndex,
+    index: PartitionsByBroker,
     /// What was last heard from each broker. Soft: it is reset with every leadership.
     heard: BTreeMap<NodeId, Heard>,
     /// When it was last called in this leadership.
@@ -128,7 +128,7 @@ impl Controller {
     /// A controller that starts from `image`. The seed must differ from start to start.
     #[must_use]
     pub fn new(local: NodeId, config: BrokerConfig, image: MetadataImage, seed: [u64; 2]) -> Self {
-        let index = PartitionIndex::of(&image);
+        let index = PartitionsByBroker::of(&image);
         let draw = Draw::new(seed);
         let (heard, called) = (BTreeMap::new(), None);
         let (next_balance, silent) = (Duration::ZERO, None);
@@ -227,7 +227,7 @@ impl Replicated for Controller {
 impl Controller {
     /// Starts again from an image, and forgets the soft state.
     pub fn restore(&mut self, image: MetadataImage) {
-        self.index = PartitionIndex::of(&image);
+        self.index = PartitionsByBroker::of(&image);
         self.image = image;
         self.heard.clear();
         self.called = None;

@@ -13,7 +13,7 @@ use super::command::Refusal;
 use super::random::Draw;
 use crate::error::ErrorCode;
 use crate::machine::metadata::BrokerImage;
-use crate::types::NodeId;
+use crate::types::{NodeId, PartitionIndex};
 
 /// Places `partitions` partitions with `replicas` replicas each, starting anywhere.
 ///
@@ -91,7 +91,7 @@ impl Ring<'_> {
 ///
 /// `INVALID_REPLICA_ASSIGNMENT`.
 pub(super) fn check_assignment(
-    partition: i32,
+    partition: PartitionIndex,
     replicas: &[NodeId],
     expected: Option<usize>,
     broker: impl Fn(NodeId) -> Option<bool>,
@@ -117,7 +117,7 @@ pub(super) fn check_assignment(
 ///
 /// `INVALID_REPLICA_ASSIGNMENT`.
 pub(super) fn check_replicas(
-    partition: i32,
+    partition: PartitionIndex,
     replicas: &[NodeId],
     broker: impl Fn(NodeId) -> Option<bool>,
 ) -> Result<(), Refusal> {
@@ -137,7 +137,7 @@ pub(super) fn check_replicas(
     Ok(())
 }
 
-fn misplaced(partition: i32, why: &str) -> Refusal {
+fn misplaced(partition: PartitionIndex, why: &str) -> Refusal {
     let text = format!("the manual assignment of partition {partition} {why}");
     Refusal::new(ErrorCode::InvalidReplicaAssignment, text)
 }

@@ -8,7 +8,7 @@ use super::*;
 use crate::config::{AlterOp, ConfigChange, TopicConfig};
 use crate::machine::group::TopicsView;
 use crate::machine::metadata::ELR_FEATURE;
-use crate::types::{BrokerEpoch, TopicId, TopicPartition, Uuid};
+use crate::types::{BrokerEpoch, PartitionIndex, TopicId, TopicPartition, Uuid};
 
 fn node() -> impl Strategy<Value = NodeId> {
     (1..5).prop_map(NodeId)
@@ -63,7 +63,7 @@ impl Asked {
 #[derive(Clone, Debug)]
 enum Step {
     Command(Asked),
-    Isr { topic: std::sync::Arc<str>, partition: i32, keep: u8 },
+    Isr { topic: std::sync::Arc<str>, partition: PartitionIndex, keep: u8 },
     Pass(u64),
     Stall(u64),
 }
@@ -104,7 +104,7 @@ fn command() -> impl Strategy<Value = Asked> {
             }
             if let Some(node) = manual {
                 topic = NewTopic { partitions: -1, replication_factor: -1, ..topic };
-                topic.assignments = vec![(0, vec![node, NodeId(1)])];
+                topic.assignments = vec![(PartitionIndex(0), vec![node, NodeId(1)])];
             }
             topic
         });
@@ -195,7 +195,7 @@ fn of_cluster() -> impl Strategy<Value = Asked> {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => command().prop_map(Step::Command),
-        2 => (name(), 0..4_i32, any::<u8>())
+        2 => (name(), (0..4).prop_map(PartitionIndex), any::<u8>())
             .prop_map(|(topic, partition, keep)| Step::Isr { topic, partition, keep }),
         1 => (0..12_000_u64).prop_map(Step::Pass),
         1 => (0..60_000_u64).prop_map(Step::Stall),
@@ -217,7 +217,12 @@ fn complete(image: &MetadataImage, command: Asked) -> Asked {
     }
 }
 
-fn isr_change(image: &MetadataImage, topic: &str, partition: i32, keep: u8) -> Option<Asked> {
+fn isr_change(
+    image: &MetadataImage,
+    topic: &str,
+    partition: PartitionIndex,
+    keep: u8,
+) -> Option<Asked> {
     let topic = image.topic(topic)?;
     let state = topic.partition(partition)?;
     let broker = state.leader;
@@ -350,7 +355,7 @@ fn run(steps: Vec<Step>) -> MetadataImage {
             delta.replay(record).unwrap();
         }
         check_view(&delta, &before, controller.image());
-        assert_eq!(controller.index, PartitionIndex::of(controller.image()), "CTRL-5");
+        assert_eq!(controller.index, PartitionsByBroker::of(controller.image()), "CTRL-5");
         check_image(&before, controller.image(), &mut ids);
     }
     controller.image().clone()

@@ -1,7 +1,9 @@
 use super::*;
 use crate::config::{AlterOp, ConfigChange};
 use crate::error::ErrorCode;
-use crate::types::{BrokerEpoch, LeaderEpoch, PartitionEpoch, TopicPartition, Uuid};
+use crate::types::{
+    BrokerEpoch, LeaderEpoch, PartitionEpoch, PartitionIndex, TopicPartition, Uuid,
+};
 
 /// A controller that commits at once.
 pub(super) struct Cluster {
@@ -111,7 +113,7 @@ impl Cluster {
     }
 
     pub(super) fn partition(&self, topic: &str, index: i32) -> (i32, Vec<i32>, i32, i32) {
-        let state = self.controller.image().partition(topic, index).unwrap();
+        let state = self.controller.image().partition(topic, PartitionIndex(index)).unwrap();
         let isr = state.isr.iter().map(|node| node.0).collect();
         (state.leader.0, isr, state.leader_epoch.0, state.partition_epoch.0)
     }
@@ -158,7 +160,7 @@ fn beat(id: i32, epoch: i64, metadata: i64) -> BrokerHeartbeat {
 
 pub(super) fn assigned(name: &str, rows: &[&[i32]]) -> NewTopic {
     let row = |row: &&[i32]| row.iter().map(|&id| NodeId(id)).collect();
-    let assignments = (0..).zip(rows.iter().map(row)).collect();
+    let assignments = PartitionIndex::enumerate(rows.iter().map(row)).collect();
     NewTopic { assignments, ..NewTopic::new(name, -1, -1) }
 }
 
@@ -204,7 +206,8 @@ fn bad_topics_are_refused_without_a_trace() {
     );
     let counted = NewTopic { partitions: 1, ..with(&[&[1]]) };
     cluster.check_refused(counted, Code::InvalidRequest, "must be -1");
-    let gap = NewTopic { assignments: vec![(1, vec![NodeId(1)])], ..topic("t", -1, -1) };
+    let gap =
+        NewTopic { assignments: vec![(PartitionIndex(1), vec![NodeId(1)])], ..topic("t", -1, -1) };
     cluster.check_refused(gap, Code::InvalidReplicaAssignment, "0, 1, 2");
     let config = |name: &str, value: Option<&str>| NewTopic {
         configs: vec![(name.to_owned(), value.map(str::to_owned))],
@@ -625,7 +628,7 @@ fn partitions_return_to_their_preferred_leaders_in_time() {
             let image = cluster.controller.image();
             let change = IsrChange {
                 topic_id: image.topic("t").unwrap().id,
-                partition: 0,
+                partition: PartitionIndex(0),
                 leader_epoch: LeaderEpoch(1),
                 partition_epoch: PartitionEpoch(1),
                 isr: [1, 2].map(|id| (NodeId(id), BrokerEpoch::UNKNOWN)).to_vec(),
@@ -661,7 +664,7 @@ fn shrink(cluster: &mut Cluster, isr: &[i32], partition_epoch: i32) -> Result<Is
     let leader = topic.partitions[0].leader;
     let change = IsrChange {
         topic_id: topic.id,
-        partition: 0,
+        partition: PartitionIndex(0),
         leader_epoch: LeaderEpoch(0),
         partition_epoch: PartitionEpoch(partition_epoch),
         isr: isr.iter().map(|&id| (NodeId(id), BrokerEpoch::UNKNOWN)).collect(),
@@ -706,7 +709,7 @@ fn the_preferred_leader_is_elected_when_it_is_in_sync() {
         epoch: BrokerEpoch(0),
         changes: vec![IsrChange {
             topic_id,
-            partition: 0,
+            partition: PartitionIndex(0),
             leader_epoch: LeaderEpoch(1),
             partition_epoch: PartitionEpoch(1),
             isr: vec![(NodeId(1), BrokerEpoch(0)), (NodeId(2), BrokerEpoch(1))],
@@ -810,7 +813,7 @@ fn reassign(cluster: &mut Cluster, target: Option<&[i32]>) -> Result<(), Refusal
 
 /// Replicas, those that are added, those that leave, and the ISR of partition 0 of topic `t`.
 fn replicas(cluster: &Cluster) -> [Vec<i32>; 4] {
-    let state = cluster.controller.image().partition("t", 0).unwrap();
+    let state = cluster.controller.image().partition("t", PartitionIndex(0)).unwrap();
     [&state.replicas, &state.adding, &state.removing, &state.isr]
         .map(|nodes| nodes.iter().map(|node| node.0).collect())
 }
@@ -821,7 +824,7 @@ pub(super) fn report(cluster: &mut Cluster, isr: &[i32]) -> Result<IsrState, Ref
     let image = cluster.controller.image();
     let change = IsrChange {
         topic_id: image.topic("t").unwrap().id,
-        partition: 0,
+        partition: PartitionIndex(0),
         leader_epoch: LeaderEpoch(leader_epoch),
         partition_epoch: PartitionEpoch(partition_epoch),
         isr: isr.iter().map(|node| (NodeId(*node), BrokerEpoch::UNKNOWN)).collect(),

@@ -13,7 +13,7 @@ use crate::error::ErrorCode;
 use crate::machine::metadata::{
     ConfigResource, MetadataRecord, PartitionImage, PartitionRecord, TopicImage,
 };
-use crate::types::{LeaderEpoch, NodeId, PartitionEpoch, TopicId, Uuid};
+use crate::types::{LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, TopicId, Uuid};
 
 /// What a command may still create.
 struct Room {
@@ -104,7 +104,7 @@ impl Controller {
         let id = if batch.validate_only { Uuid::ZERO } else { self.unused_topic_id() };
         let created = CreatedTopic {
             id,
-            partitions: i32::try_from(rows.len()).unwrap_or(i32::MAX),
+            partitions: PartitionIndex::count(&rows),
             replication_factor: rows
                 .first()
                 .map_or(0, |row| i16::try_from(row.len()).unwrap_or(i16::MAX)),
@@ -153,13 +153,16 @@ impl Controller {
             name: setting.clone(),
             value: Some(value.clone()),
         }));
-        records.extend((0..).zip(rows).map(|(index, row)| self.partition_record(id, index, row)));
+        records.extend(
+            PartitionIndex::enumerate(rows)
+                .map(|(index, row)| self.partition_record(id, index, row)),
+        );
     }
 
     fn partition_record(
         &self,
         topic_id: TopicId,
-        partition: i32,
+        partition: PartitionIndex,
         replicas: Vec<NodeId>,
     ) -> MetadataRecord {
         let isr: Vec<NodeId> =
@@ -226,10 +229,11 @@ impl Controller {
             return refuse(ErrorCode::InvalidRequest, text);
         }
         room.check(topic.assignments.len())?;
-        let mut assignments: Vec<&(i32, Vec<NodeId>)> = topic.assignments.iter().collect();
+        let mut assignments: Vec<&(PartitionIndex, Vec<NodeId>)> =
+            topic.assignments.iter().collect();
         assignments.sort_by_key(|(partition, _)| *partition);
-        let consecutive =
-            assignments.iter().zip(0..).all(|((partition, _), index)| *partition == index);
+        let consecutive = PartitionIndex::enumerate(&assignments)
+            .all(|(index, (partition, _))| *partition == index);
         if !consecutive {
             let text = "the manual assignment must number its partitions 0, 1, 2 and so on, \
                         each once";
@@ -286,7 +290,7 @@ impl Controller {
             let (id, from, rows) = self.additional_rows(topic, &room)?;
             self.give(&mut room, &name, &rows)?;
             if !validate_only {
-                let new = (from..).zip(rows);
+                let new = PartitionIndex::enumerate_from(from, rows);
                 records.extend(new.map(|(index, row)| self.partition_record(id, index, row)));
             }
             Ok(())
@@ -298,7 +302,7 @@ impl Controller {
         &mut self,
         topic: NewPartitions,
         room: &Room,
-    ) -> Result<(TopicId, i32, Vec<Vec<NodeId>>), Refusal> {
+    ) -> Result<(TopicId, PartitionIndex, Vec<Vec<NodeId>>), Refusal> {
         let name = topic.name;
         let Some(known) = self.image.topic(&name).cloned() else {
             return Err(unknown(&TopicRef::Name(name)));
@@ -320,11 +324,13 @@ impl Controller {
             }
         };
         room.check(added)?;
-        let replicas = known.partition(0).map_or(1, |partition| partition.replicas.len());
+        let first = PartitionIndex(count);
+        let replicas =
+            known.partition(PartitionIndex(0)).map_or(1, |partition| partition.replicas.len());
         let rows = match topic.assignments {
             None => place(self.image.brokers(), added, replicas, &mut self.draw)?,
             Some(rows) if rows.len() == added => {
-                for (partition, row) in (count..).zip(&rows) {
+                for (partition, row) in PartitionIndex::enumerate_from(first, &rows) {
                     let active = |id| self.known_active(id);
                     check_assignment(partition, row, Some(replicas), active)?;
                 }
@@ -339,7 +345,7 @@ impl Controller {
                 return Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, text));
             }
         };
-        Ok((known.id, count, rows))
+        Ok((known.id, first, rows))
     }
 }
 

@@ -16,7 +16,8 @@ use crate::machine::controller::{
 };
 use crate::machine::metadata::{ConfigResource, Endpoint};
 use crate::types::{
-    BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, ProducerId, TopicPartition, Uuid,
+    BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, ProducerId, TopicPartition,
+    Uuid,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -91,7 +92,7 @@ fn registration() -> impl Strategy<Value = BrokerRegistration> {
 }
 
 fn new_topic() -> impl Strategy<Value = NewTopic> {
-    let assignments = some((any::<i32>(), some(node())));
+    let assignments = some((any::<i32>().prop_map(PartitionIndex), some(node())));
     (name(), any::<i32>(), any::<i16>(), assignments, some((text(), maybe(text())))).prop_map(
         |(name, partitions, replication_factor, assignments, configs)| NewTopic {
             name,
@@ -116,7 +117,7 @@ fn isr_change() -> impl Strategy<Value = IsrChange> {
     (id(), any::<i32>(), any::<i32>(), any::<i32>(), some((node(), epoch()))).prop_map(
         |(topic_id, partition, leader_epoch, partition_epoch, isr)| IsrChange {
             topic_id,
-            partition,
+            partition: PartitionIndex(partition),
             leader_epoch: LeaderEpoch(leader_epoch),
             partition_epoch: PartitionEpoch(partition_epoch),
             isr,

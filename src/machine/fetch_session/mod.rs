@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::error::ErrorCode;
-use crate::types::{LeaderEpoch, Offset, SplitMix64, TimestampMs, TopicId};
+use crate::types::{LeaderEpoch, Offset, PartitionIndex, SplitMix64, TimestampMs, TopicId};
 
 mod handler;
 #[cfg(test)]
@@ -57,7 +57,7 @@ pub struct FetchKey {
     /// The topic.
     pub topic: FetchTopicKey,
     /// The index of the partition.
-    pub partition: i32,
+    pub partition: PartitionIndex,
 }
 
 /// What a client wants from a partition.

@@ -1,7 +1,8 @@
 use super::*;
+use crate::types::PartitionIndex;
 
 fn key(topic: &str, partition: i32) -> FetchKey {
-    FetchKey { topic: FetchTopicKey::Name(topic.into()), partition }
+    FetchKey { topic: FetchTopicKey::Name(topic.into()), partition: PartitionIndex(partition) }
 }
 
 fn at(offset: i64) -> FetchInterest {

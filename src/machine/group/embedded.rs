@@ -14,11 +14,13 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::types::PartitionIndex;
+
 /// The newest version of both.
 const VERSION_MAX: i16 = 3;
 
 /// Partitions of one topic, by name.
-pub(super) type NamedIndexes = (Arc<str>, Vec<i32>);
+pub(super) type NamedIndexes = (Arc<str>, Vec<PartitionIndex>);
 
 /// What a consumer subscribes to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,7 +75,7 @@ pub(super) fn write_assignment(partitions: &[NamedIndexes], subscription: &[u8])
         bytes.put_slice(topic.as_bytes());
         bytes.put_i32(length(indexes.len()));
         for &index in indexes {
-            bytes.put_i32(index);
+            bytes.put_i32(index.0);
         }
     }
     bytes.put_i32(-1);
@@ -151,7 +153,7 @@ impl<'a> Reader<'a> {
             let topic = self.string()?;
             let mut indexes = Vec::new();
             for _ in 0..self.count()? {
-                indexes.push(self.i32()?);
+                indexes.push(PartitionIndex(self.i32()?));
             }
             list.push((topic.into(), indexes));
         }
@@ -188,7 +190,7 @@ mod tests {
         let new = b"\0\x03\0\0\0\x01\0\x01a\0\0\0\x01u\0\0\0\x01\0\x01a\0\0\0\x01\0\0\0\x05\0\0\0\x07\0\x01r";
         let expected = Subscription {
             topics: vec!["a".into()],
-            owned: vec![("a".into(), vec![5])],
+            owned: vec![("a".into(), vec![PartitionIndex(5)])],
             rack: Some("r".into()),
         };
         assert_eq!(subscription(new), Some(expected));
@@ -196,7 +198,7 @@ mod tests {
 
     #[test]
     fn an_assignment_is_read_as_it_was_written_and_in_the_version_of_the_member() {
-        let partitions = vec![("a".into(), vec![0, 2]), ("bc".into(), vec![])];
+        let partitions = vec![("a".into(), PartitionIndex::list(&[0, 2])), ("bc".into(), vec![])];
         let bytes = write_assignment(&partitions, b"\0\x01\0\0\0\0");
         assert_eq!(bytes.first_chunk(), Some(&[0, 1]));
         assert_eq!(assignment(&bytes), Some(partitions));

@@ -12,10 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::record::{GroupRecord, OffsetKey, OffsetValue};
-use crate::types::{ProducerId, TopicId};
+use crate::types::{PartitionIndex, ProducerId, TopicId};
 
 /// By topic and partition.
-type Topics<V> = BTreeMap<Arc<str>, BTreeMap<i32, V>>;
+type Topics<V> = BTreeMap<Arc<str>, BTreeMap<PartitionIndex, V>>;
 
 /// Something for each partition of each topic that a group reads; never an empty map below the first.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl<V> Default for ByPartition<V> {
 }
 
 impl<V> ByPartition<V> {
-    fn get(&self, group: &str, topic: &str, partition: i32) -> Option<&V> {
+    fn get(&self, group: &str, topic: &str, partition: PartitionIndex) -> Option<&V> {
         self.groups.get(group)?.get(topic)?.get(&partition)
     }
 
@@ -64,7 +64,7 @@ impl<V> ByPartition<V> {
     }
 
     fn of<'a>(&'a self, group: &'a Arc<str>) -> impl Iterator<Item = (OffsetKey, &'a V)> + 'a {
-        let key = |topic: &Arc<str>, partition: i32| OffsetKey {
+        let key = |topic: &Arc<str>, partition: PartitionIndex| OffsetKey {
             group: group.clone(),
             topic: topic.clone(),
             partition,
@@ -158,12 +158,17 @@ impl Offsets {
     }
 
     /// The offset of a partition that counts.
-    pub(super) fn get(&self, group: &str, topic: &str, partition: i32) -> Option<&OffsetValue> {
+    pub(super) fn get(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: PartitionIndex,
+    ) -> Option<&OffsetValue> {
         self.committed.get(group, topic, partition).map(|placed| &placed.value)
     }
 
     /// Whether an open transaction may still change the offset of a partition.
-    pub(super) fn is_pending(&self, group: &str, topic: &str, partition: i32) -> bool {
+    pub(super) fn is_pending(&self, group: &str, topic: &str, partition: PartitionIndex) -> bool {
         self.open.get(group, topic, partition).is_some()
     }
 
@@ -199,7 +204,8 @@ impl Offsets {
     pub(super) fn topics(
         &self,
         group: &str,
-    ) -> impl Iterator<Item = (&Arc<str>, TopicId, impl Iterator<Item = (i32, &OffsetValue)>)> {
+    ) -> impl Iterator<Item = (&Arc<str>, TopicId, impl Iterator<Item = (PartitionIndex, &OffsetValue)>)>
+    {
         self.committed.groups.get(group).into_iter().flatten().map(|(name, partitions)| {
             let id = partitions.values().next_back().map_or(TopicId::ZERO, |at| at.value.topic_id);
             (name, id, partitions.iter().map(|(&partition, placed)| (partition, &placed.value)))

@@ -27,7 +27,7 @@ use super::timers::TimerKey;
 use crate::error::ErrorCode;
 use crate::machine::Replicated as _;
 use crate::machine::coordinator::{Producer, TransactionEnd};
-use crate::types::{LeaderEpoch, Offset, TimestampMs, TopicId};
+use crate::types::{LeaderEpoch, Offset, PartitionIndex, TimestampMs, TopicId};
 
 /// Takes an OffsetCommit or a TxnOffsetCommit, for a group of either protocol.
 pub(super) fn commit(shard: &mut GroupShard, id: RequestId, request: CommitOffsetsRequest) {
@@ -167,7 +167,7 @@ pub(super) fn fetch(shard: &GroupShard, request: &FetchOffsetsRequest) -> GroupR
         return GroupReply::FetchOffsets(Err(error));
     }
     let group_id = &request.group_id;
-    let fetched = |topic: &str, partition: i32, value: Option<&OffsetValue>| {
+    let fetched = |topic: &str, partition: PartitionIndex, value: Option<&OffsetValue>| {
         let is_unstable =
             request.require_stable && shard.offsets.is_pending(group_id, topic, partition);
         let value = value.filter(|_| !is_unstable);

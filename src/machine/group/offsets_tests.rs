@@ -6,7 +6,7 @@ use super::rig::{GROUP, Rig, commit_request, join_request};
 use super::*;
 use crate::error::ErrorCode;
 use crate::machine::coordinator::{Coordinator as _, Effect};
-use crate::types::{LeaderEpoch, Offset, Uuid};
+use crate::types::{LeaderEpoch, Offset, PartitionIndex, Uuid};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -18,7 +18,7 @@ fn fetch(rig: &mut Rig, topics: &[(&str, &[i32])]) -> Vec<FetchedTopic> {
     let topics = topics.iter().map(|(name, partitions)| FetchTopic {
         name: (*name).into(),
         id: Uuid::ZERO,
-        partitions: partitions.to_vec(),
+        partitions: PartitionIndex::list(partitions),
     });
     let request = FetchOffsetsRequest {
         group_id: GROUP.into(),
@@ -34,7 +34,7 @@ fn fetch(rig: &mut Rig, topics: &[(&str, &[i32])]) -> Vec<FetchedTopic> {
 }
 
 fn delete_offsets(rig: &mut Rig, topic: &str) -> ErrorCode {
-    let topics = vec![(Arc::from(topic), vec![0])];
+    let topics = vec![(Arc::from(topic), vec![PartitionIndex(0)])];
     let request = DeleteOffsetsRequest { group_id: GROUP.into(), topics };
     match rig.tell(GroupRequest::DeleteOffsets(request)) {
         GroupReply::DeleteOffsets(Ok(topics)) => topics[0].partitions[0].1,
@@ -89,12 +89,15 @@ fn metadata_that_is_too_long_loses_its_partition_alone() {
     let mut rig = rig();
     let mut request = commit_request("", -1, "t", 1);
     let mut long = request.topics[0].partitions[0].clone();
-    long.partition = 1;
+    long.partition = PartitionIndex(1);
     long.metadata = Some("x".repeat(4097).into());
     request.topics[0].partitions.push(long);
     let reply = rig.tell(GroupRequest::CommitOffsets(request));
     let GroupReply::CommitOffsets(Ok(topics)) = reply else { panic!("{reply:?}") };
-    let codes = [(0, ErrorCode::None), (1, ErrorCode::OffsetMetadataTooLarge)];
+    let codes = [
+        (PartitionIndex(0), ErrorCode::None),
+        (PartitionIndex(1), ErrorCode::OffsetMetadataTooLarge),
+    ];
     assert_eq!(topics[0].partitions, codes);
     assert_eq!(rig.offsets().len(), 1);
 }

@@ -10,7 +10,7 @@ use super::shard::Group;
 use super::*;
 use crate::machine::Replicated as _;
 use crate::machine::coordinator::{Producer, TransactionEnd};
-use crate::types::{Offset, ProducerEpoch, ProducerId, TimestampMs};
+use crate::types::{Offset, PartitionIndex, ProducerEpoch, ProducerId, TimestampMs};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -166,7 +166,7 @@ impl Driver {
                 }));
             }
             Step::DeleteOffsets { topic } => {
-                let topics = vec![(TOPICS[topic].into(), vec![0])];
+                let topics = vec![(TOPICS[topic].into(), vec![PartitionIndex(0)])];
                 let request = DeleteOffsetsRequest { group_id: GROUP.into(), topics };
                 self.rig.ask(GroupRequest::DeleteOffsets(request));
             }

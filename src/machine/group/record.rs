@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::types::{LeaderEpoch, Offset, ProducerId, TimestampMs, TopicId};
+use crate::types::{LeaderEpoch, Offset, PartitionIndex, ProducerId, TimestampMs, TopicId};
 
 /// One record: a key, and a value or a tombstone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +131,7 @@ pub struct OffsetKey {
     /// The topic.
     pub topic: Arc<str>,
     /// The partition.
-    pub partition: i32,
+    pub partition: PartitionIndex,
 }
 
 /// A committed offset.
@@ -255,7 +255,7 @@ pub struct TopicPartitions {
     /// The topic.
     pub topic_id: TopicId,
     /// The partitions.
-    pub partitions: Vec<i32>,
+    pub partitions: Vec<PartitionIndex>,
 }
 
 /// Partitions of one topic, with the epochs in which they were assigned.
@@ -264,7 +264,7 @@ pub struct AssignedPartitions {
     /// The topic.
     pub topic_id: TopicId,
     /// The partitions.
-    pub partitions: Vec<i32>,
+    pub partitions: Vec<PartitionIndex>,
     /// For each partition the epoch in which the member got it; `None` when it was not written.
     pub assignment_epochs: Option<Vec<i32>>,
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::record::TopicPartitions;
 use crate::error::ErrorCode;
-use crate::types::{LeaderEpoch, Offset, TopicId};
+use crate::types::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 
 /// Why a coordinator refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,7 +156,7 @@ pub struct PartitionResults {
     /// Its id, as the request gave it.
     pub id: TopicId,
     /// The partitions, in the order of the request.
-    pub partitions: Vec<(i32, ErrorCode)>,
+    pub partitions: Vec<(PartitionIndex, ErrorCode)>,
 }
 
 /// Offsets of one topic.
@@ -174,7 +174,7 @@ pub struct FetchedTopic {
 #[derive(Clone, Debug, PartialEq)]
 pub struct FetchedPartition {
     /// The partition.
-    pub partition: i32,
+    pub partition: PartitionIndex,
     /// The offset; -1 when there is none.
     pub offset: Offset,
     /// The leader epoch; -1 when not known.
@@ -315,5 +315,5 @@ pub struct NamedPartitions {
     /// Its name.
     pub topic_name: Arc<str>,
     /// The partitions.
-    pub partitions: Vec<i32>,
+    pub partitions: Vec<PartitionIndex>,
 }

@@ -11,7 +11,7 @@ use super::record::{ClassicProtocol, GroupRecord, TopicPartitions};
 use super::topics::TopicsView;
 use super::{GroupConfig, GroupReply};
 use crate::machine::coordinator::{self, Producer, TransactionEnd};
-use crate::types::{LeaderEpoch, Offset, TopicId};
+use crate::types::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 
 pub use crate::machine::coordinator::RequestId;
 
@@ -197,7 +197,7 @@ pub struct CommitTopic {
 #[derive(Clone, Debug, PartialEq)]
 pub struct CommitPartition {
     /// The partition.
-    pub partition: i32,
+    pub partition: PartitionIndex,
     /// The offset of the next record to read.
     pub offset: Offset,
     /// The leader epoch of the last record that was read; -1 when not known.
@@ -229,7 +229,7 @@ pub struct FetchTopic {
     /// Its id, returned unchanged.
     pub id: TopicId,
     /// The partitions.
-    pub partitions: Vec<i32>,
+    pub partitions: Vec<PartitionIndex>,
 }
 
 /// Committed offsets are deleted.
@@ -238,7 +238,7 @@ pub struct DeleteOffsetsRequest {
     /// The group.
     pub group_id: Arc<str>,
     /// Topics and their partitions.
-    pub topics: Vec<(Arc<str>, Vec<i32>)>,
+    pub topics: Vec<(Arc<str>, Vec<PartitionIndex>)>,
 }
 
 /// Which groups are listed.

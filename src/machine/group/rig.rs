@@ -9,7 +9,7 @@ use super::*;
 use crate::error::ErrorCode;
 use crate::machine::coordinator::Coordinator as _;
 use crate::machine::{Machine, Replicated as _};
-use crate::types::{LeaderEpoch, Offset, TimestampMs, Uuid};
+use crate::types::{LeaderEpoch, Offset, PartitionIndex, TimestampMs, Uuid};
 
 /// The group of tests that need only one.
 pub(super) const GROUP: &str = "g";
@@ -304,7 +304,7 @@ impl Rig {
                 .iter()
                 .flat_map(|topic| {
                     topic.partitions.iter().map(|partition| {
-                        (topic.name.to_string(), partition.partition, partition.offset.0)
+                        (topic.name.to_string(), partition.partition.0, partition.offset.0)
                     })
                 })
                 .collect(),
@@ -331,7 +331,7 @@ pub(super) fn commit_request(
             name: topic.into(),
             id: Uuid::ZERO,
             partitions: vec![CommitPartition {
-                partition: 0,
+                partition: PartitionIndex(0),
                 offset: Offset(offset),
                 leader_epoch: LeaderEpoch(3),
                 metadata: Some("note".into()),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::machine::metadata::{MetadataDelta, MetadataImage, PartitionImage, TopicImage};
-use crate::types::TopicId;
+use crate::types::{PartitionIndex, TopicId};
 
 /// One topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl TopicView {
     /// How many partitions there are.
     #[must_use]
     pub fn partition_count(&self) -> i32 {
-        i32::try_from(self.racks.len()).unwrap_or(i32::MAX)
+        PartitionIndex::count(&self.racks)
     }
 }
 

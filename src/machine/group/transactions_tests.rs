@@ -7,7 +7,7 @@ use super::rig::{GROUP, Rig, commit_request, join_request};
 use super::*;
 use crate::error::ErrorCode;
 use crate::machine::coordinator::{Coordinator as _, Producer, TransactionEnd};
-use crate::types::{Offset, ProducerEpoch, ProducerId, TopicId, Uuid};
+use crate::types::{Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId, Uuid};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 const UNSTABLE: Result<i64, ErrorCode> = Err(ErrorCode::UnstableOffsetCommit);
@@ -50,7 +50,11 @@ impl Transactions {
 
     /// The offset of partition 0 of a topic; -1 for none.
     fn read(&mut self, topic: &str, require_stable: bool) -> Result<i64, ErrorCode> {
-        let topics = vec![FetchTopic { name: topic.into(), id: Uuid::ZERO, partitions: vec![0] }];
+        let topics = vec![FetchTopic {
+            name: topic.into(),
+            id: Uuid::ZERO,
+            partitions: vec![PartitionIndex(0)],
+        }];
         let request = FetchOffsetsRequest {
             group_id: GROUP.into(),
             member_id: None,
@@ -160,7 +164,7 @@ fn deleting_an_offset_takes_what_a_transaction_committed() {
     rig.commit(2, "u", 21);
     rig.commit(1, "v", 30);
     for topic in ["t", "u", "never"] {
-        let topics = vec![(Arc::from(topic), vec![0])];
+        let topics = vec![(Arc::from(topic), vec![PartitionIndex(0)])];
         let request = DeleteOffsetsRequest { group_id: GROUP.into(), topics };
         let reply = rig.0.tell(GroupRequest::DeleteOffsets(request));
         assert!(matches!(reply, GroupReply::DeleteOffsets(Ok(_))), "{reply:?}");
@@ -178,7 +182,7 @@ fn deleting_an_offset_takes_what_a_transaction_committed() {
 fn what_a_transaction_commits_after_the_deletion_counts() {
     let mut rig = Transactions::new();
     rig.commit(1, "t", 10);
-    let topics = vec![(Arc::from("t"), vec![0])];
+    let topics = vec![(Arc::from("t"), vec![PartitionIndex(0)])];
     let request = DeleteOffsetsRequest { group_id: GROUP.into(), topics };
     rig.0.tell(GroupRequest::DeleteOffsets(request));
     rig.commit(1, "t", 11);
@@ -308,12 +312,15 @@ fn metadata_that_is_too_long_is_no_part_of_the_transaction() {
     let mut rig = Transactions::new();
     let mut request = part(1, "t", 10);
     let mut long = request.topics[0].partitions[0].clone();
-    long.partition = 1;
+    long.partition = PartitionIndex(1);
     long.metadata = Some("x".repeat(4097).into());
     request.topics[0].partitions.push(long.clone());
     let reply = rig.0.tell(GroupRequest::CommitOffsets(request));
     let GroupReply::CommitOffsets(Ok(topics)) = reply else { panic!("{reply:?}") };
-    let codes = [(0, ErrorCode::None), (1, ErrorCode::OffsetMetadataTooLarge)];
+    let codes = [
+        (PartitionIndex(0), ErrorCode::None),
+        (PartitionIndex(1), ErrorCode::OffsetMetadataTooLarge),
+    ];
     assert_eq!(topics[0].partitions, codes);
     rig.end(1, true);
     assert_eq!(rig.0.offsets(), [("t".to_owned(), 0, 10)]);

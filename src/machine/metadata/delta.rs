@@ -7,7 +7,7 @@ use super::image::{BrokerImage, MetadataImage, TopicImage};
 use super::record::{ConfigResource, MetadataRecord, PartitionRecord};
 use crate::config::ConfigMap;
 use crate::error::{Error, Result};
-use crate::types::{BrokerEpoch, LeaderEpoch, NodeId, Offset, ProducerId, TopicId};
+use crate::types::{BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerId, TopicId};
 
 /// The changes since an image. Only what changes is copied.
 #[derive(Clone, Debug)]
@@ -20,7 +20,7 @@ pub struct MetadataDelta {
     topics: BTreeMap<TopicId, TopicImage>,
     created: BTreeMap<Arc<str>, TopicId>,
     deleted: BTreeMap<TopicId, Arc<TopicImage>>,
-    partitions: BTreeSet<(TopicId, i32)>,
+    partitions: BTreeSet<(TopicId, PartitionIndex)>,
     configs: BTreeMap<ConfigResource, ConfigMap>,
     producer_ids: Option<(NodeId, BrokerEpoch, ProducerId)>,
 }
@@ -119,7 +119,7 @@ impl MetadataDelta {
 
     /// The partitions that are new or changed.
     #[must_use]
-    pub fn changed_partitions(&self) -> &BTreeSet<(TopicId, i32)> {
+    pub fn changed_partitions(&self) -> &BTreeSet<(TopicId, PartitionIndex)> {
         &self.partitions
     }
 
@@ -334,7 +334,7 @@ impl MetadataDelta {
         let partition = record.partition;
         let topic = self.topic_mut(record.topic_id)?;
         let name = topic.name.clone();
-        if topic.partition_count() != partition {
+        if PartitionIndex::at(topic.partitions.len()) != partition {
             let text = format!("partition {name}-{partition} does not follow the last one");
             return Err(misfit(text));
         }
@@ -353,8 +353,8 @@ impl MetadataDelta {
         let partition = record.partition;
         let topic = self.topic_mut(record.topic_id)?;
         let name = topic.name.clone();
-        let place = usize::try_from(partition).unwrap_or(usize::MAX);
-        let Some(state) = topic.partitions.get_mut(place) else {
+        let known = partition.place().and_then(|place| topic.partitions.get_mut(place));
+        let Some(state) = known else {
             return Err(misfit(format!("partition {name}-{partition} is not known")));
         };
         if record.leader_epoch < state.leader_epoch

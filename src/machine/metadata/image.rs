@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::record::{ConfigResource, MetadataRecord, PartitionRecord};
 use crate::config::ConfigMap;
 use crate::types::{
-    BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, ProducerId, TopicId, Uuid,
+    BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, PartitionIndex, ProducerId, TopicId,
+    Uuid,
 };
 
 /// A feature and the levels that this build can run.
@@ -168,19 +169,19 @@ pub struct TopicImage {
 impl TopicImage {
     /// One partition.
     #[must_use]
-    pub fn partition(&self, index: i32) -> Option<&PartitionImage> {
-        self.partitions.get(usize::try_from(index).ok()?)
+    pub fn partition(&self, index: PartitionIndex) -> Option<&PartitionImage> {
+        self.partitions.get(index.place()?)
     }
 
     /// How many partitions there are.
     #[must_use]
     pub fn partition_count(&self) -> i32 {
-        i32::try_from(self.partitions.len()).unwrap_or(i32::MAX)
+        PartitionIndex::count(&self.partitions)
     }
 
     /// The partitions with their indexes.
-    pub fn indexed(&self) -> impl Iterator<Item = (i32, &PartitionImage)> {
-        (0..).zip(&self.partitions)
+    pub fn indexed(&self) -> impl Iterator<Item = (PartitionIndex, &PartitionImage)> {
+        PartitionIndex::enumerate(&self.partitions)
     }
 }
 
@@ -258,7 +259,7 @@ impl MetadataImage {
 
     /// One partition.
     #[must_use]
-    pub fn partition(&self, topic: &str, index: i32) -> Option<&PartitionImage> {
+    pub fn partition(&self, topic: &str, index: PartitionIndex) -> Option<&PartitionImage> {
         self.topic(topic)?.partition(index)
     }
 

@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use super::image::{Endpoint, PartitionImage};
 use crate::error::{Error, Result};
-use crate::types::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, ProducerId, TopicId, Uuid};
+use crate::types::{
+    BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, ProducerId, TopicId, Uuid,
+};
 
 /// The highest version of the encoding, which this build writes and reads: 2 added the directory to the registration, 3
 /// the eligible leaders to partitions.
@@ -141,7 +143,7 @@ pub struct PartitionRecord {
     #[serde(with = "uuid_text")]
     pub topic_id: TopicId,
     /// The index; for a new partition, the number of partitions that the topic has so far.
-    pub partition: i32,
+    pub partition: PartitionIndex,
     /// The brokers that hold it, the preferred leader first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<Vec<NodeId>>,
@@ -172,7 +174,11 @@ pub struct PartitionRecord {
 impl PartitionRecord {
     /// The record that creates a partition with this state.
     #[must_use]
-    pub fn create(topic_id: TopicId, partition: i32, state: &PartitionImage) -> MetadataRecord {
+    pub fn create(
+        topic_id: TopicId,
+        partition: PartitionIndex,
+        state: &PartitionImage,
+    ) -> MetadataRecord {
         let some = |nodes: &Vec<NodeId>| (!nodes.is_empty()).then(|| nodes.clone());
         MetadataRecord::Partition(Self {
             topic_id,
@@ -193,7 +199,7 @@ impl PartitionRecord {
     #[must_use]
     pub fn change(
         topic_id: TopicId,
-        partition: i32,
+        partition: PartitionIndex,
         leader_epoch: LeaderEpoch,
         partition_epoch: PartitionEpoch,
     ) -> Self {

@@ -1,5 +1,7 @@
 use super::*;
-use crate::types::{BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, ProducerId, Uuid};
+use crate::types::{
+    BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, PartitionIndex, ProducerId, Uuid,
+};
 
 fn topic(name: &str, id: u8) -> MetadataRecord {
     MetadataRecord::Topic { name: name.into(), id: Uuid([id; 16]) }
@@ -17,7 +19,7 @@ fn partition(id: u8, partition: i32) -> MetadataRecord {
         leader_epoch: LeaderEpoch(0),
         partition_epoch: PartitionEpoch(0),
     };
-    PartitionRecord::create(Uuid([id; 16]), partition, &state)
+    PartitionRecord::create(Uuid([id; 16]), PartitionIndex(partition), &state)
 }
 
 fn leader_change(id: u8, leader: i32, leader_epoch: i32, partition_epoch: i32) -> MetadataRecord {
@@ -25,7 +27,7 @@ fn leader_change(id: u8, leader: i32, leader_epoch: i32, partition_epoch: i32) -
     MetadataRecord::ChangePartition(PartitionRecord {
         isr: Some(vec![NodeId(1), NodeId(2)]),
         leader: Some(NodeId(leader)),
-        ..PartitionRecord::change(Uuid([id; 16]), 0, epochs.0, epochs.1)
+        ..PartitionRecord::change(Uuid([id; 16]), PartitionIndex(0), epochs.0, epochs.1)
     })
 }
 
@@ -159,7 +161,7 @@ fn a_snapshot_replays_to_the_same_image() {
     let names: Vec<&str> = image.topics().map(|topic| &*topic.name).collect();
     assert_eq!(names, ["a", "b"]);
     assert_eq!(image.topic_by_id(Uuid([2; 16])).unwrap().partition_count(), 2);
-    assert_eq!(image.partition("a", 0).unwrap().leader, NodeId(2));
+    assert_eq!(image.partition("a", PartitionIndex(0)).unwrap().leader, NodeId(2));
     assert_eq!(image.topic_config("a")["retention.ms"], "5");
     assert!(image.topic_config("b").is_empty());
     assert_eq!(image.topics_from("aa").count(), 1);
@@ -174,8 +176,8 @@ fn only_changed_topics_are_rebuilt() {
     let before = replay(&MetadataImage::empty(), &sample());
     let after = replay(&before, &[leader_change(1, 1, 2, 2)]);
     assert!(std::sync::Arc::ptr_eq(before.topic("b").unwrap(), after.topic("b").unwrap()));
-    assert_eq!(before.partition("a", 0).unwrap().leader, NodeId(2));
-    assert_eq!(after.partition("a", 0).unwrap().leader, NodeId(1));
+    assert_eq!(before.partition("a", PartitionIndex(0)).unwrap().leader, NodeId(2));
+    assert_eq!(after.partition("a", PartitionIndex(0)).unwrap().leader, NodeId(1));
 }
 
 #[test]
@@ -191,7 +193,7 @@ fn a_deleted_topic_takes_its_settings_along_and_leaves_its_name_free() {
     assert!(after.topic_config("a").is_empty());
     assert_eq!(delta.deleted_topics().len(), 1);
     let changed: Vec<_> = delta.changed_partitions().iter().copied().collect();
-    assert_eq!(changed, [(Uuid([3; 16]), 0)]);
+    assert_eq!(changed, [(Uuid([3; 16]), PartitionIndex(0))]);
 }
 
 #[test]
@@ -204,7 +206,12 @@ fn a_record_that_does_not_fit_is_refused() {
     assert!(refused(&topic("c", 1)).contains("in use already"));
     assert!(refused(&partition(9, 0)).contains("not known"));
     assert!(refused(&partition(2, 3)).contains("does not follow"));
-    let change = PartitionRecord::change(Uuid([2; 16]), 2, LeaderEpoch(0), PartitionEpoch(0));
+    let change = PartitionRecord::change(
+        Uuid([2; 16]),
+        PartitionIndex(2),
+        LeaderEpoch(0),
+        PartitionEpoch(0),
+    );
     assert!(refused(&MetadataRecord::Partition(change)).contains("lacks a field"));
     assert!(refused(&leader_change(1, 2, 0, 2)).contains("falls"));
     assert!(refused(&leader_change(1, 2, 1, 1)).contains("falls"));

@@ -265,7 +265,7 @@ impl Peer {
         self.sends(partition, value);
         let Ok(producer) = client.producer() else { return false };
         let record = ProducerRecord {
-            partition: Some(partition),
+            partition: Some(partition.into()),
             ..ProducerRecord::new(TOPIC, Bytes::from(value.to_owned()))
         };
         let Ok(delivery) = producer.send(record).await else { return false };
@@ -285,7 +285,7 @@ impl Peer {
             *count += 1;
             self.sends(partition, &value);
             let record = ProducerRecord {
-                partition: Some(partition),
+                partition: Some(partition.into()),
                 ..ProducerRecord::new(TOPIC, Bytes::from(value.clone()))
             };
             if let Ok(delivery) = producer.send(record).await {

@@ -59,7 +59,7 @@ impl Group {
         loop {
             let positions = self.positions.lock().unwrap().clone();
             let is_read = |(partition, end): (&TopicPartition, &Offset)| {
-                let of = positions.iter().filter(|((_, index), _)| *index == partition.partition);
+                let of = positions.iter().filter(|((_, index), _)| *index == partition.partition.0);
                 let owners: Vec<i64> = of.map(|(_, position)| *position).collect();
                 matches!(owners[..], [position] if position >= end.0)
             };
@@ -174,7 +174,7 @@ impl Life<'_> {
                         partition: partition.to_string(),
                         offset: position,
                     });
-                    self.is_at(partition.partition, position);
+                    self.is_at(partition.partition.0, position);
                 }
             }
             Polled::Batch(decoded) => {
@@ -189,7 +189,7 @@ impl Life<'_> {
                 self.peer.rest(500).await;
                 if self.peer.random.one_in(2) {
                     let revoked =
-                        |index: &i32| partitions.iter().any(|one| one.partition == *index);
+                        |index: &i32| partitions.iter().any(|one| one.partition.0 == *index);
                     let has = self.has.clone().into_iter();
                     self.commit(consumer, has.filter(|(index, _)| revoked(index)).collect()).await;
                 }
@@ -238,9 +238,9 @@ impl Life<'_> {
 
     fn gave_up(&mut self, partitions: &[TopicPartition]) {
         for partition in partitions {
-            self.has.remove(&partition.partition);
+            self.has.remove(&partition.partition.0);
             let mut positions = self.group.positions.lock().unwrap();
-            positions.remove(&(self.process.clone(), partition.partition));
+            positions.remove(&(self.process.clone(), partition.partition.0));
             drop(positions);
             self.peer.note(Event::Revoked {
                 process: self.process.clone(),

@@ -17,8 +17,10 @@ use crate::report::Report;
 const SERVED_WITHIN: Duration = Duration::from_secs(6);
 
 async fn send(producer: &Producer, value: &'static str) {
-    let record =
-        ProducerRecord { partition: Some(0), ..ProducerRecord::new(TOPIC, Bytes::from(value)) };
+    let record = ProducerRecord {
+        partition: Some(0.into()),
+        ..ProducerRecord::new(TOPIC, Bytes::from(value))
+    };
     let delivery = producer.send(record).await.unwrap();
     delivery.wait().await.unwrap();
 }

@@ -17,7 +17,7 @@ use crate::machine::group::{
     GroupConfig, GroupNews, GroupRecord, GroupRequest, GroupShard, TopicsView,
 };
 use crate::machine::metadata::ConfigResource;
-use crate::types::{ProducerId, TopicId};
+use crate::types::{PartitionIndex, ProducerId, TopicId};
 
 pub(in crate::broker) use self::settings::offsets_topic;
 
@@ -154,7 +154,7 @@ impl Runtime<Groups> {
     /// `INVALID_PRODUCER_EPOCH`, `TRANSACTION_COORDINATOR_FENCED`.
     pub(in crate::broker) async fn complete_transaction(
         &self,
-        partition: i32,
+        partition: PartitionIndex,
         end: TransactionEnd,
     ) -> Result<()> {
         let ended = match self.send(partition, GroupRequest::EndTransaction(end)).await {
@@ -183,26 +183,26 @@ const fn is_of_coordinator(code: ErrorCode) -> bool {
 
 /// The partition of `count` that a group belongs to: the absolute value of Java's hash of its id,
 /// over UTF-16 as in Java, modulo the count.
-pub(in crate::broker) fn partition_of(group: &str, count: i32) -> i32 {
+pub(in crate::broker) fn partition_of(group: &str, count: i32) -> PartitionIndex {
     let hash = group
         .encode_utf16()
         .fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
     // Kafka's `Utils.abs`: the smallest integer, which has no positive counterpart, counts as 0.
-    hash.checked_abs().unwrap_or(0).checked_rem(count).unwrap_or(0)
+    PartitionIndex(hash.checked_abs().unwrap_or(0).checked_rem(count).unwrap_or(0))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::partition_of;
+    use super::{PartitionIndex, partition_of};
 
     #[test]
     fn groups_map_to_partitions_as_in_kafka() {
         // The hashes were computed by Java: "".hashCode() and so on.
         for (group, hash) in [("", 0), ("a", 97), ("group", 98_629_247), ("\u{1f980}", 1_772_802)] {
-            assert_eq!(partition_of(group, 50), hash % 50, "{group}");
+            assert_eq!(partition_of(group, 50), PartitionIndex(hash % 50), "{group}");
         }
         // "polygenelubricants".hashCode() is the smallest integer.
-        assert_eq!(partition_of("polygenelubricants", 50), 0);
-        assert_eq!(partition_of("a", 0), 0);
+        assert_eq!(partition_of("polygenelubricants", 50), PartitionIndex(0));
+        assert_eq!(partition_of("a", 0), PartitionIndex(0));
     }
 }

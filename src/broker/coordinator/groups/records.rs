@@ -23,7 +23,7 @@ use crate::protocol::records::group_metadata::{
 use crate::protocol::records::offset_commit::{OffsetCommitKey, OffsetCommitValue};
 use crate::protocol::records::{read_key, read_value, record_type, write_key, write_versioned};
 use crate::protocol::{Decoder, Message, Str};
-use crate::types::{LeaderEpoch, Offset, TimestampMs};
+use crate::types::{LeaderEpoch, Offset, PartitionIndex, TimestampMs};
 
 /// The record types, by the number at the start of a key.
 mod types {
@@ -160,7 +160,7 @@ fn encode_offset(key: &OffsetKey, value: Option<&OffsetValue>) -> Result<KeyAndV
     let key = OffsetCommitKey {
         group: (&key.group).into(),
         topic: (&key.topic).into(),
-        partition: key.partition,
+        partition: key.partition.0,
     };
     pair(types::OFFSET_COMMIT, &key, value.map(write_offset))
 }
@@ -225,7 +225,7 @@ fn write_member(value: &ConsumerMemberValue) -> consumer::ConsumerGroupMemberMet
 fn write_target(value: &[TopicPartitions]) -> assignment::ConsumerGroupTargetAssignmentMemberValue {
     let topic = |topic: &TopicPartitions| assignment::TargetTopicPartition {
         topic_id: topic.topic_id,
-        partitions: topic.partitions.clone(),
+        partitions: PartitionIndex::numbers(&topic.partitions),
     };
     assignment::ConsumerGroupTargetAssignmentMemberValue {
         topic_partitions: value.iter().map(topic).collect(),
@@ -237,7 +237,7 @@ fn write_current(
 ) -> assignment::ConsumerGroupCurrentMemberAssignmentValue {
     let topic = |topic: &AssignedPartitions| assignment::CurrentTopicPartitions {
         topic_id: topic.topic_id,
-        partitions: topic.partitions.clone(),
+        partitions: PartitionIndex::numbers(&topic.partitions),
         assignment_epochs: topic.assignment_epochs.clone(),
     };
     assignment::ConsumerGroupCurrentMemberAssignmentValue {
@@ -263,7 +263,7 @@ pub(super) fn decode(key: Bytes, value: Option<Bytes>) -> Result<Option<GroupRec
                 key: OffsetKey {
                     group: key.group.into(),
                     topic: key.topic.into(),
-                    partition: key.partition,
+                    partition: PartitionIndex(key.partition),
                 },
                 value: read(value, read_offset)?,
             }
@@ -411,7 +411,7 @@ fn read_target(
 ) -> Vec<TopicPartitions> {
     let topic = |topic: assignment::TargetTopicPartition| TopicPartitions {
         topic_id: topic.topic_id,
-        partitions: topic.partitions,
+        partitions: PartitionIndex::list(&topic.partitions),
     };
     value.topic_partitions.into_iter().map(topic).collect()
 }
@@ -421,7 +421,7 @@ fn read_current(
 ) -> CurrentAssignmentValue {
     let topic = |topic: assignment::CurrentTopicPartitions| AssignedPartitions {
         topic_id: topic.topic_id,
-        partitions: topic.partitions,
+        partitions: PartitionIndex::list(&topic.partitions),
         assignment_epochs: topic.assignment_epochs,
     };
     CurrentAssignmentValue {
@@ -453,7 +453,7 @@ mod tests {
 
     fn offset(expire: i64) -> GroupRecord {
         GroupRecord::OffsetCommit {
-            key: OffsetKey { group: "g".into(), topic: "t".into(), partition: 3 },
+            key: OffsetKey { group: "g".into(), topic: "t".into(), partition: PartitionIndex(3) },
             value: Some(OffsetValue {
                 offset: Offset(7),
                 leader_epoch: if expire < 0 { LeaderEpoch(2) } else { LeaderEpoch::UNKNOWN },
@@ -524,14 +524,19 @@ mod tests {
         let value = Some(TargetAssignmentValue { epoch: 2, timestamp: TimestampMs(0) });
         check(&GroupRecord::ConsumerGroupTargetAssignmentMetadata { group: group(), value });
         let topic_id = Uuid([1; 16]);
-        let value = Some(vec![TopicPartitions { topic_id, partitions: vec![0, 2] }]);
+        let value =
+            Some(vec![TopicPartitions { topic_id, partitions: PartitionIndex::list(&[0, 2]) }]);
         check(&GroupRecord::ConsumerGroupTargetAssignmentMember {
             group: group(),
             member: member(),
             value,
         });
         let assigned = |assignment_epochs| {
-            vec![AssignedPartitions { topic_id, partitions: vec![1], assignment_epochs }]
+            vec![AssignedPartitions {
+                topic_id,
+                partitions: vec![PartitionIndex(1)],
+                assignment_epochs,
+            }]
         };
         let value = Some(CurrentAssignmentValue {
             member_epoch: 2,

@@ -39,7 +39,7 @@ use crate::machine::transaction::{
 use crate::protocol::messages::write_txn_markers::{
     WritableTxnMarker, WritableTxnMarkerTopic, WriteTxnMarkersRequest, WriteTxnMarkersResponse,
 };
-use crate::types::{NodeId, ProducerId, TopicPartition};
+use crate::types::{NodeId, PartitionIndex, ProducerId, TopicPartition};
 
 /// The most transactions in one request.
 const TRANSACTIONS_MAX: usize = 1000;
@@ -74,7 +74,7 @@ struct Work {
 }
 
 /// The partition of the shard, and the transactional id.
-type Key = (i32, Arc<str>);
+type Key = (PartitionIndex, Arc<str>);
 
 #[derive(Debug)]
 struct Waiting {
@@ -290,10 +290,10 @@ fn written(Waiting { shard, markers }: &Waiting) -> WritableTxnMarker {
     let mut topics: Vec<WritableTxnMarkerTopic> = Vec::new();
     for TopicPartition { topic, partition } in &markers.partitions {
         match topics.last_mut() {
-            Some(last) if *last.name == **topic => last.partition_indexes.push(*partition),
+            Some(last) if *last.name == **topic => last.partition_indexes.push(partition.0),
             _ => topics.push(WritableTxnMarkerTopic {
                 name: topic.into(),
-                partition_indexes: vec![*partition],
+                partition_indexes: vec![partition.0],
             }),
         }
     }
@@ -330,7 +330,7 @@ fn answers(
     taken: &[Waiting],
     codes: &Codes,
 ) -> Vec<(ShardHandle<Transactions>, Vec<MarkerAnswer>)> {
-    let mut by_shard: BTreeMap<i32, (ShardHandle<Transactions>, Vec<MarkerAnswer>)> =
+    let mut by_shard: BTreeMap<PartitionIndex, (ShardHandle<Transactions>, Vec<MarkerAnswer>)> =
         BTreeMap::new();
     for Waiting { shard, markers } in taken {
         let outcome = |partition: &TopicPartition| {

@@ -39,7 +39,7 @@ pub(super) fn encode(record: &TransactionRecord) -> Result<KeyAndValue> {
 fn write(value: &TransactionValue, has_tags: bool) -> TransactionLogValue {
     let mut topics: BTreeMap<&Arc<str>, Vec<i32>> = BTreeMap::new();
     for TopicPartition { topic, partition } in &*value.partitions {
-        topics.entry(topic).or_default().push(*partition);
+        topics.entry(topic).or_default().push(partition.0);
     }
     let topic = |(topic, partition_ids): (&Arc<str>, Vec<i32>)| PartitionsSchema {
         topic: topic.into(),

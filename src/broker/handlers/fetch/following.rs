@@ -17,6 +17,7 @@ use crate::broker::replication::{SessionFetch, Wanted};
 use crate::error::Result;
 use crate::machine::fetch_session::{FetchKey, FetchTopicKey};
 use crate::protocol::messages::fetch::{FetchPartition, FetchRequest, FetchResponse};
+use crate::types::PartitionIndex;
 
 /// What was read at once.
 struct Round {
@@ -159,12 +160,13 @@ pub(super) async fn handle(
 
 fn session_fetch(request: &FetchRequest) -> SessionFetch {
     let named = request.topics.iter().flat_map(|topic| {
-        let key = |wanted: &FetchPartition| (topic.topic_id, wanted.partition);
+        let key = |wanted: &FetchPartition| (topic.topic_id, PartitionIndex(wanted.partition));
         topic.partitions.iter().map(move |wanted| (key(wanted), interest(wanted)))
     });
     let forgotten = request.forgotten_topics_data.iter();
-    let forgotten = forgotten
-        .flat_map(|topic| topic.partitions.iter().map(|partition| (topic.topic_id, *partition)));
+    let forgotten = forgotten.flat_map(|topic| {
+        topic.partitions.iter().map(|partition| (topic.topic_id, PartitionIndex(*partition)))
+    });
     SessionFetch {
         session_id: request.session_id,
         epoch: request.session_epoch,

@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::log::{FirstBatch, Guard};
 use crate::protocol::messages::produce::{ProduceRequest, TopicProduceData};
 use crate::record::BatchHeader;
-use crate::types::{ProducerEpoch, ProducerId, TopicPartition};
+use crate::types::{PartitionIndex, ProducerEpoch, ProducerId, TopicPartition};
 
 /// The first version whose clients know TRANSACTION_ABORTABLE.
 const KNOWS_ABORTABLE: i16 = 11;
@@ -146,7 +146,7 @@ fn find(
     (index, version): (usize, i16),
 ) -> Option<Arc<Partition>> {
     let found = known.find(TopicKey::of(&topic.name, topic.topic_id, version >= 13)).ok()?;
-    let index = topic.partition_data.get(index)?.index;
+    let index = PartitionIndex(topic.partition_data.get(index)?.index);
     call.state.partitions().leader(found, index).ok()
 }
 

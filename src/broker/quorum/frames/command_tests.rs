@@ -3,7 +3,7 @@
 use super::*;
 use crate::machine::controller::UnregisterBroker;
 use crate::protocol::primitives::{Decoder, Encoder};
-use crate::types::Uuid;
+use crate::types::{PartitionIndex, Uuid};
 
 fn through_bytes(request: &Request) -> Request {
     let version = request.api().versions().max;
@@ -43,7 +43,7 @@ fn registration(predecessor: Option<Predecessor>) -> BrokerRegistration {
 fn change(topic: u8, partition: i32) -> IsrChange {
     IsrChange {
         topic_id: Uuid([topic; 16]),
-        partition,
+        partition: PartitionIndex(partition),
         leader_epoch: LeaderEpoch(4),
         partition_epoch: PartitionEpoch(9),
         isr: vec![(NodeId(1), BrokerEpoch(17)), (NodeId(2), BrokerEpoch::UNKNOWN)],

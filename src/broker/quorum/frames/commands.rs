@@ -22,7 +22,9 @@ use crate::protocol::messages::{
     broker_registration as registration,
 };
 use crate::protocol::{Request, Response, Str};
-use crate::types::{BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, ProducerId, TopicId};
+use crate::types::{
+    BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, PartitionIndex, ProducerId, TopicId,
+};
 
 /// The frame of a command, at its highest version; none for a command that Kafka has no request for.
 pub(in crate::broker) fn command_request(command: &AnyCommand) -> Option<Request> {
@@ -87,7 +89,7 @@ fn isr_request(asked: &AlterPartition) -> isr::AlterPartitionRequest {
             broker_epoch: epoch.0,
         };
         let partition = isr::PartitionData {
-            partition_index: change.partition,
+            partition_index: change.partition.0,
             leader_epoch: change.leader_epoch.0,
             new_isr_with_epochs: change.isr.iter().map(member).collect(),
             partition_epoch: change.partition_epoch.0,
@@ -182,7 +184,7 @@ fn read_isr(body: &isr::AlterPartitionRequest) -> AlterPartition {
         let members = members.map(|one| (NodeId(one.broker_id), BrokerEpoch(one.broker_epoch)));
         IsrChange {
             topic_id,
-            partition: data.partition_index,
+            partition: PartitionIndex(data.partition_index),
             leader_epoch: LeaderEpoch(data.leader_epoch),
             partition_epoch: PartitionEpoch(data.partition_epoch),
             isr: older.chain(members).collect(),
@@ -379,7 +381,9 @@ fn read_isr_states(
     let mut found = BTreeMap::new();
     for topic in topics {
         let of_topic = topic.partitions.iter();
-        found.extend(of_topic.map(|state| ((topic.topic_id, state.partition_index), state)));
+        found.extend(
+            of_topic.map(|state| ((topic.topic_id, PartitionIndex(state.partition_index)), state)),
+        );
     }
     let state = |change: &IsrChange| match found.get(&(change.topic_id, change.partition)) {
         Some(state) if state.error_code == 0 => Ok(IsrState {

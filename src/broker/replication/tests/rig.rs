@@ -40,7 +40,8 @@ use crate::protocol::messages::produce::{
 use crate::protocol::{Records, RequestHeader, frame};
 use crate::record::{BatchBuilder, BatchOptions};
 use crate::types::{
-    BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, TimestampMs, TopicId, Uuid,
+    BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, PartitionIndex, TimestampMs, TopicId,
+    Uuid,
 };
 
 /// How long anything may take that is waited for.
@@ -241,7 +242,7 @@ impl Cluster {
         let replicas: Vec<NodeId> = replicas.iter().copied().map(NodeId).collect();
         let config = |(name, value): &(&str, &str)| ((*name).to_owned(), Some((*value).to_owned()));
         let topic = NewTopic {
-            assignments: vec![(0, replicas)],
+            assignments: vec![(PartitionIndex(0), replicas)],
             configs: configs.iter().map(config).collect(),
             ..NewTopic::new(name, -1, -1)
         };
@@ -251,7 +252,7 @@ impl Cluster {
     }
 
     pub(super) fn state(&self) -> PartitionImage {
-        self.controller.image().topic(TOPIC).unwrap().partition(0).unwrap().clone()
+        self.controller.image().topic(TOPIC).unwrap().partition(PartitionIndex(0)).unwrap().clone()
     }
 
     pub(super) fn isr(&self) -> Vec<i32> {
@@ -291,7 +292,7 @@ impl Cluster {
             last_known_elr: Some(Vec::new()),
             ..PartitionRecord::change(
                 self.topic_id(),
-                0,
+                PartitionIndex(0),
                 LeaderEpoch(before.leader_epoch.0 + 1),
                 PartitionEpoch(before.partition_epoch.0 + 1),
             )
@@ -312,7 +313,7 @@ impl Cluster {
     }
 
     pub(super) fn partition(&self, id: i32) -> Arc<Partition> {
-        self.replica(id, &(self.topic_id(), 0))
+        self.replica(id, &(self.topic_id(), PartitionIndex(0)))
     }
 
     pub(super) fn replica(&self, id: i32, key: &PartitionKey) -> Arc<Partition> {

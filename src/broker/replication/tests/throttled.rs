@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::rig::{Cluster, simulate};
 use crate::machine::metadata::{ConfigResource, MetadataRecord};
-use crate::types::NodeId;
+use crate::types::{NodeId, PartitionIndex};
 
 /// The value of each record.
 const VALUE_BYTES: usize = 1000;
@@ -44,7 +44,7 @@ async fn behind(configs: &[(&str, &str)]) -> Cluster {
 async fn catches_up(cluster: &mut Cluster) -> (Duration, Duration) {
     let began = Instant::now();
     cluster.boot(2).await;
-    let other = (cluster.id_of("other"), 0);
+    let other = (cluster.id_of("other"), PartitionIndex(0));
     let has_other = |cluster: &Cluster| {
         let end = |id| cluster.replica(id, &other).reader().log_end_offset();
         end(1) == end(2)

@@ -137,7 +137,7 @@ impl GroupHandle {
         let snapshot = self.coordinator.cluster.snapshot();
         for one in &foreign {
             let known = snapshot.topics.get(&one.topic).map(|topic| topic.partition_count());
-            if let Some(count) = known.filter(|count| !(0..*count).contains(&one.partition)) {
+            if let Some(count) = known.filter(|count| !one.partition.is_below(*count)) {
                 let count = usize::try_from(count).unwrap_or_default();
                 return Err(Error::no_partition(&one.topic, one.partition, count));
             }

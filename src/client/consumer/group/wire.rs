@@ -33,7 +33,7 @@ use crate::protocol::records::consumer_protocol::{
     AssignedPartition, ConsumerProtocolAssignment, ConsumerProtocolSubscription, OwnedPartition,
 };
 use crate::protocol::records::{read_embedded, write_versioned};
-use crate::types::{TopicId, TopicPartition};
+use crate::types::{PartitionIndex, TopicId, TopicPartition};
 
 /// The protocol type of groups whose members consume.
 pub(crate) const CONSUMER: &str = "consumer";
@@ -254,7 +254,7 @@ impl Wire {
 fn owned_partitions(owned: &PartitionIds) -> Vec<OwnedTopicPartitions> {
     let mut topics: BTreeMap<TopicId, Vec<i32>> = BTreeMap::new();
     for (topic, partition) in owned {
-        topics.entry(*topic).or_default().push(*partition);
+        topics.entry(*topic).or_default().push(partition.0);
     }
     let one = |(topic_id, partitions)| OwnedTopicPartitions { topic_id, partitions };
     topics.into_iter().map(one).collect()
@@ -264,7 +264,9 @@ fn beaten(response: ConsumerGroupHeartbeatResponse) -> Beaten {
     let ids = |assignment: crate::protocol::messages::consumer_group_heartbeat::Assignment| {
         let topics = assignment.topic_partitions.into_iter();
         topics
-            .flat_map(|topic| topic.partitions.into_iter().map(move |one| (topic.topic_id, one)))
+            .flat_map(|topic| {
+                topic.partitions.into_iter().map(move |one| (topic.topic_id, PartitionIndex(one)))
+            })
             .collect()
     };
     Beaten {

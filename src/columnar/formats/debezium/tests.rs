@@ -10,7 +10,7 @@ use super::*;
 use crate::columnar::{
     DecodeOptions, Decoder, Encoder, FetchedBytes, OnError, ValueSource, WriteOptions,
 };
-use crate::types::{TimestampMs, TopicPartition};
+use crate::types::{PartitionIndex, TimestampMs, TopicPartition};
 
 fn event(op: &str, before: Value, after: Value) -> Value {
     json!({"before": before, "after": after, "source": {"lsn": 5}, "op": op, "ts_ms": 1})
@@ -26,7 +26,7 @@ fn rows(json: JsonFormat, events: &[Value], columns: &[&str]) -> Result<RecordBa
     let table = RecordBatch::try_from_iter([("value", Arc::new(texts) as ArrayRef)]).unwrap();
     let value = ValueSource::Column("value".to_owned());
     let mut encoder = Encoder::new(WriteOptions { value, ..WriteOptions::default() }).unwrap();
-    encoder.push(&table, TimestampMs(1), |_, _| 0).unwrap();
+    encoder.push(&table, TimestampMs(1), |_, _| PartitionIndex(0)).unwrap();
     let on_error = if columns.contains(&"error") { OnError::Column } else { OnError::Raise };
     let mut decoder = Decoder::new(DecodeOptions {
         value: ValueFormat::Debezium(Arc::new(DebeziumFormat {

@@ -20,7 +20,7 @@ use crate::columnar::{
     DecodeOptions, Decoder, EncodedBatch, Encoder, FetchedBytes, OnError, ValueFormat, ValueSource,
     WriteOptions,
 };
-use crate::types::{TimestampMs, TopicPartition};
+use crate::types::{PartitionIndex, TimestampMs, TopicPartition};
 
 fn rows(from: i64, count: i64) -> RecordBatch {
     let numbers = Int64Array::from_iter_values(from..from + count);
@@ -85,7 +85,8 @@ proptest! {
         for size in sizes {
             // Keys go to their partition, and rows without one to the first.
             let partition = |key: Option<&[u8]>, _: usize| {
-                key.map_or(0, |key| i32::from(key.last().copied().unwrap_or(0) % 3))
+                let last = key.and_then(|key| key.last()).copied().unwrap_or(0);
+                PartitionIndex(i32::from(last % 3))
             };
             encoder.push(&rows(from, size), TimestampMs(5), partition).unwrap();
             from += size;
@@ -216,7 +217,7 @@ fn each_record_without_a_key_asks_for_a_partition() {
     for slice in 0..8 {
         let partitioner = |_: Option<&[u8]>, _| {
             turn += 1;
-            turn % 3
+            PartitionIndex(turn % 3)
         };
         encoder.push(&rows(slice * 100, 100), TimestampMs(5), partitioner).unwrap();
     }
@@ -233,7 +234,11 @@ fn an_output_ends_before_the_value_that_it_has_no_room_for() {
         IpcTarget { exclude: Vec::new(), max_rows: 50, compression: Some(IpcCompression::Lz4) };
     let mut encoder = Encoder::new(options(target, false, 1 << 20)).unwrap();
     for record in 0..7 {
-        encoder.push(&rows(record * 50, 50), TimestampMs(5), |_, _| (record % 2) as i32).unwrap();
+        encoder
+            .push(&rows(record * 50, 50), TimestampMs(5), |_, _| {
+                PartitionIndex((record % 2) as i32)
+            })
+            .unwrap();
     }
     let batches = encoder.finish().unwrap();
     let value = value_of(50, Some(IpcCompression::Lz4));
@@ -261,7 +266,7 @@ fn an_output_ends_before_the_value_that_it_has_no_room_for() {
             count += 1;
             let mut ends = next;
             for progress in &output.progress {
-                let at = progress.partition.partition as usize;
+                let at = progress.partition.partition.place().unwrap();
                 assert_eq!(progress.from.0, next[at], "{:?}", output.progress);
                 ends[at] = progress.next.0;
             }
@@ -342,7 +347,7 @@ fn rows_that_wait_are_bounded_by_their_bytes() {
     let large = StringViewArray::from_iter_values(["x".repeat(65 << 20)]);
     let large = RecordBatch::try_from_iter([("text", Arc::new(large) as ArrayRef)]).unwrap();
     for _ in 0..2 {
-        encoder.push(&large, TimestampMs(5), |_, _| 0).unwrap();
+        encoder.push(&large, TimestampMs(5), |_, _| PartitionIndex(0)).unwrap();
     }
     assert_eq!(encoder.take_full().len(), 1);
 }

@@ -33,7 +33,7 @@ use crate::columnar::write::encode::{
 use crate::columnar::write::sources::{key_source, partition_source};
 use crate::error::{Error, Result};
 use crate::record::HEADER_SIZE;
-use crate::types::TimestampMs;
+use crate::types::{PartitionIndex, TimestampMs};
 
 /// The bytes of a record in addition to its key and value.
 const RECORD_OVERHEAD: usize = 64;
@@ -54,7 +54,7 @@ pub enum IpcCompression {
 }
 
 /// What the rows of a record have in common: the partition of their column, and the key.
-type Group = (Option<i32>, Option<Vec<u8>>);
+type Group = (Option<PartitionIndex>, Option<Vec<u8>>);
 
 /// The first row of a group, and all its rows if there are other groups.
 type Chosen = (usize, Option<Vec<u32>>);
@@ -62,7 +62,7 @@ type Chosen = (usize, Option<Vec<u32>>);
 /// Rows that wait for more of their group.
 #[derive(Debug)]
 struct Waiting {
-    partition: i32,
+    partition: PartitionIndex,
     timestamp: TimestampMs,
     parts: Vec<RecordBatch>,
     rows: usize,
@@ -71,7 +71,7 @@ struct Waiting {
 }
 
 impl Waiting {
-    const fn new(partition: i32, timestamp: TimestampMs) -> Self {
+    const fn new(partition: PartitionIndex, timestamp: TimestampMs) -> Self {
         Self { partition, timestamp, parts: Vec::new(), rows: 0, bytes: 0 }
     }
 
@@ -132,7 +132,7 @@ impl Streams {
         &mut self,
         group: &Group,
         now: TimestampMs,
-        mut partition: impl FnMut() -> Result<i32>,
+        mut partition: impl FnMut() -> Result<PartitionIndex>,
     ) -> Result<()> {
         let Some(mut waiting) = self.waiting.remove(group) else { return Ok(()) };
         self.waiting_rows = self.waiting_rows.saturating_sub(waiting.rows);
@@ -200,7 +200,7 @@ impl CombineRows for Streams {
         rows: &RecordBatch,
         options: &WriteOptions,
         now: TimestampMs,
-        partitioner: &mut dyn FnMut(Option<&[u8]>, usize) -> i32,
+        partitioner: &mut dyn FnMut(Option<&[u8]>, usize) -> PartitionIndex,
     ) -> Result<()> {
         let values = without(rows, &self.target.exclude)?;
         for (group, (first, chosen)) in groups(rows, options)? {
@@ -210,7 +210,7 @@ impl CombineRows for Streams {
                 }
                 None => values.clone(),
             };
-            let mut partition = || -> Result<i32> {
+            let mut partition = || -> Result<PartitionIndex> {
                 let partition = match (group.0, &options.partition) {
                     (Some(partition), _) | (None, &PartitionSource::Fixed(partition)) => partition,
                     (None, _) => partitioner(group.1.as_deref(), first),
@@ -275,7 +275,8 @@ fn groups(rows: &RecordBatch, options: &WriteOptions) -> Result<BTreeMap<Group, 
     }
     for row in 0..rows.num_rows() {
         keys.read(row);
-        let partition = partitions.as_ref().and_then(|column| column.get(row).copied());
+        let partition =
+            partitions.as_ref().and_then(|column| column.get(row).copied().map(PartitionIndex));
         let group = (partition, keys.current(row).map(<[u8]>::to_vec));
         let (_, chosen) = groups.entry(group).or_insert_with(|| (row, Some(Vec::new())));
         if let Some(chosen) = chosen {

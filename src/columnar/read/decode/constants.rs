@@ -9,6 +9,7 @@ use arrow::error::ArrowError;
 use super::Run;
 use crate::columnar::columns::KafkaColumn;
 use crate::record::TimestampType;
+use crate::types::PartitionIndex;
 
 /// The columns that depend on the run alone.
 pub(super) const CONSTANT_COLUMNS: [KafkaColumn; 3] =
@@ -18,7 +19,7 @@ pub(super) const CONSTANT_COLUMNS: [KafkaColumn; 3] =
 /// and shares them.
 #[derive(Debug)]
 pub(in crate::columnar) struct Constants {
-    partition: (Arc<str>, i32),
+    partition: (Arc<str>, PartitionIndex),
     timestamp_type: TimestampType,
     columns: [ArrayRef; 3],
 }
@@ -27,7 +28,7 @@ impl Constants {
     pub(super) fn reused(
         last: &mut Option<Self>,
         runs: &[Run],
-        partitions: &[(Arc<str>, i32)],
+        partitions: &[(Arc<str>, PartitionIndex)],
         rows: usize,
     ) -> Result<[ArrayRef; 3], ArrowError> {
         let single = match runs {
@@ -43,7 +44,10 @@ impl Constants {
                 return Ok(last.columns.each_ref().map(|column| column.slice(0, rows)));
             }
         }
-        let index = |run: &Run| partitions.get(run.partition).map_or(-1, |known| known.1);
+        let index = |run: &Run| {
+            let known = partitions.get(run.partition);
+            known.map_or(PartitionIndex::NONE, |(_, index)| *index).0
+        };
         let columns = [
             topic_column(runs, partitions, rows)?,
             Arc::new(Int32Array::from(repeat(runs, rows, index))),
@@ -70,7 +74,7 @@ fn repeat<T: Copy>(runs: &[Run], rows: usize, value: impl Fn(&Run) -> T) -> Vec<
 
 fn topic_column(
     runs: &[Run],
-    partitions: &[(Arc<str>, i32)],
+    partitions: &[(Arc<str>, PartitionIndex)],
     rows: usize,
 ) -> Result<ArrayRef, ArrowError> {
     let mut topics: Vec<&str> = Vec::new();

@@ -51,7 +51,7 @@ fn a_request_takes_one_batch_of_each_partition_up_to_its_size() {
         }
     }
     let taken = |drained: Vec<Drained<_>>| {
-        drained.into_iter().map(|batch| batch.partition.partition).collect::<Vec<_>>()
+        drained.into_iter().map(|batch| batch.partition.partition.0).collect::<Vec<_>>()
     };
     assert_eq!(taken(drain(&mut accumulator, 0)), [0, 1]);
     assert_eq!(taken(drain(&mut accumulator, 0)), [2, 0], "partitions are served in turn");
@@ -251,7 +251,7 @@ impl Rig {
 
     fn answer(&mut self, batch: Drained<Vec<u32>>, fate: Fate) {
         let index = batch.partition.partition;
-        let leader = self.leaders.entry(index).or_default();
+        let leader = self.leaders.entry(index.0).or_default();
         let verdict = match fate {
             Fate::LostBefore => Verdict::Lost,
             Fate::LostAfter => {
@@ -267,7 +267,7 @@ impl Rig {
         };
         match self.accumulator.settle(TimestampMs(self.now), batch, verdict, 200) {
             Settled::Acknowledged(values) => {
-                self.acknowledged.entry(index).or_default().extend(values);
+                self.acknowledged.entry(index.0).or_default().extend(values);
             }
             Settled::Retrying => {}
             Settled::Failed(values, _) => self.failed.extend(values),

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::error::ErrorCode;
 use crate::machine::Machine;
-use crate::types::{TimestampMs, TopicId, TopicPartition};
+use crate::types::{PartitionIndex, TimestampMs, TopicId, TopicPartition};
 
 const JOIN: i32 = 0;
 const LEAVE: i32 = -1;
@@ -263,7 +263,7 @@ impl Consumer {
         }
     }
 
-    fn named(&self, (topic, partition): &(TopicId, i32)) -> Option<TopicPartition> {
+    fn named(&self, (topic, partition): &(TopicId, PartitionIndex)) -> Option<TopicPartition> {
         Some(TopicPartition::new(Arc::clone(self.names.get(topic)?), *partition))
     }
 

@@ -38,13 +38,13 @@ use std::sync::Arc;
 use self::assignor::{Assignment, Assignor, MemberSubscription, Members, Topics};
 use super::backoff::Backoff;
 use crate::error::ErrorCode;
-use crate::types::{TimestampMs, TopicId, TopicPartition};
+use crate::types::{PartitionIndex, TimestampMs, TopicId, TopicPartition};
 
 /// A set of partitions by name.
 pub type Partitions = BTreeSet<TopicPartition>;
 
 /// A set of partitions by the id of their topic.
-pub type PartitionIds = BTreeSet<(TopicId, i32)>;
+pub type PartitionIds = BTreeSet<(TopicId, PartitionIndex)>;
 
 /// The settings of a member, for both protocols.
 #[derive(Clone, Debug)]

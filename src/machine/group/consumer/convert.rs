@@ -117,7 +117,7 @@ impl Work<'_> {
         for (name, indexes) in assignment {
             let Some(topic) = self.shard.context.topics.topic(name) else { continue };
             for &index in indexes {
-                let exists = (0..topic.partition_count()).contains(&index);
+                let exists = index.is_below(topic.partition_count());
                 if exists && taken.entry(topic.id).or_default().insert(index) {
                     owned.entry(topic.id).or_default().insert(index, epoch);
                 }

@@ -7,10 +7,10 @@ use super::assignor::Partitions;
 use crate::machine::group::record::{
     AssignedPartitions, ConsumerMemberValue, CurrentAssignmentValue, TopicPartitions,
 };
-use crate::types::TopicId;
+use crate::types::{PartitionIndex, TopicId};
 
 /// Partitions, each with the epoch in which the member got it.
-pub(super) type Owned = BTreeMap<TopicId, BTreeMap<i32, i32>>;
+pub(super) type Owned = BTreeMap<TopicId, BTreeMap<PartitionIndex, i32>>;
 
 /// The epoch of a member that joins.
 pub(super) const JOIN_EPOCH: i32 = 0;
@@ -86,7 +86,7 @@ impl Current {
     }
 
     /// Everything that no other member may have.
-    pub(super) fn held(&self) -> impl Iterator<Item = (TopicId, i32)> + '_ {
+    pub(super) fn held(&self) -> impl Iterator<Item = (TopicId, PartitionIndex)> + '_ {
         [&self.assigned, &self.pending_revocation].into_iter().flat_map(|owned| {
             owned.iter().flat_map(|(&topic, list)| list.keys().map(move |&index| (topic, index)))
         })

@@ -8,7 +8,7 @@ use super::state::ConsumerGroup;
 use crate::error::ErrorCode;
 use crate::machine::group::CommitOffsetsRequest;
 use crate::machine::group::reply::GroupError;
-use crate::types::TopicId;
+use crate::types::{PartitionIndex, TopicId};
 
 /// The error of an epoch that is not the member's, as its protocol knows it.
 const fn stale(member: &Member) -> ErrorCode {
@@ -68,7 +68,7 @@ impl ConsumerGroup {
         &self,
         request: &CommitOffsetsRequest,
         topic: TopicId,
-        partition: i32,
+        partition: PartitionIndex,
     ) -> ErrorCode {
         let epoch = request.generation_or_epoch;
         let Some(member) = self.member(&request.member_id) else { return ErrorCode::None };

@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::assignor::Partitions;
 use super::member::{Current, MemberState, Owned};
 use crate::machine::group::record::TopicPartitions;
-use crate::types::TopicId;
+use crate::types::{PartitionIndex, TopicId};
 
 /// What is known when a member is moved on.
 pub(super) struct Reconciliation<'a> {
@@ -39,7 +39,7 @@ pub(super) struct Reconciliation<'a> {
     /// What it says it owns; `None` when it did not say.
     pub(super) reported: Option<&'a [TopicPartitions]>,
     /// Whether another member has that partition.
-    pub(super) taken: &'a dyn Fn(TopicId, i32) -> bool,
+    pub(super) taken: &'a dyn Fn(TopicId, PartitionIndex) -> bool,
 }
 
 /// The member is in a state that this version does not know, and still owns something: it must
@@ -108,7 +108,7 @@ impl Reconciliation<'_> {
     fn towards_target(&self) -> Current {
         let mut assigned = Owned::new();
         let mut revoked = Owned::new();
-        let mut granted: BTreeMap<TopicId, Vec<i32>> = BTreeMap::new();
+        let mut granted: BTreeMap<TopicId, Vec<PartitionIndex>> = BTreeMap::new();
         let mut waits = false;
 
         for (&topic, had) in &self.current.assigned {
@@ -156,7 +156,7 @@ impl Reconciliation<'_> {
         }
     }
 
-    fn wants(&self, topic: TopicId, partition: i32) -> bool {
+    fn wants(&self, topic: TopicId, partition: PartitionIndex) -> bool {
         self.subscribed.contains(&topic)
             && self.target.get(&topic).is_some_and(|list| list.contains(&partition))
     }

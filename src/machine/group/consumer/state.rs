@@ -10,7 +10,7 @@ use crate::machine::group::record::{
     ConsumerGroupValue, ConsumerMemberValue, CurrentAssignmentValue, GroupRecord,
     RegularExpressionValue, TargetAssignmentValue, TopicPartitions,
 };
-use crate::types::{TimestampMs, TopicId};
+use crate::types::{PartitionIndex, TimestampMs, TopicId};
 
 /// A group of the consumer protocol.
 #[derive(Debug, Default)]
@@ -34,7 +34,7 @@ pub(in crate::machine::group) struct ConsumerGroup {
     /// Static members by instance id. From `members`.
     instances: BTreeMap<Arc<str>, Arc<str>>,
     /// Which member has which partition, assigned or still to be given up. From `members`.
-    holders: BTreeMap<TopicId, BTreeMap<i32, Arc<str>>>,
+    holders: BTreeMap<TopicId, BTreeMap<PartitionIndex, Arc<str>>>,
 
     /// Whether the topics of the cluster have changed since they were last looked at. Soft.
     pub(super) is_stale: bool,
@@ -75,7 +75,7 @@ impl ConsumerGroup {
     }
 
     /// Who has that partition, assigned or still to be given up.
-    pub(super) fn holder(&self, topic: TopicId, partition: i32) -> Option<&Arc<str>> {
+    pub(super) fn holder(&self, topic: TopicId, partition: PartitionIndex) -> Option<&Arc<str>> {
         self.holders.get(&topic)?.get(&partition)
     }
 
@@ -265,7 +265,7 @@ impl ConsumerGroup {
 }
 
 fn release(
-    holders: &mut BTreeMap<TopicId, BTreeMap<i32, Arc<str>>>,
+    holders: &mut BTreeMap<TopicId, BTreeMap<PartitionIndex, Arc<str>>>,
     current: &Current,
     id: &Arc<str>,
 ) {

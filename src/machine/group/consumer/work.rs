@@ -23,7 +23,7 @@ use crate::machine::group::reply::{GroupError, GroupReply};
 use crate::machine::group::request::RequestId;
 use crate::machine::group::shard::{Group, GroupShard};
 use crate::machine::group::timers::GroupTimer;
-use crate::types::{TimestampMs, TopicId};
+use crate::types::{PartitionIndex, TimestampMs, TopicId};
 
 /// The work on one group.
 pub(super) struct Work<'a> {
@@ -257,7 +257,7 @@ impl<'a> Work<'a> {
         if member.current.is_reconciled_to(group.target_epoch) && !subscription_changed {
             return Ok(false);
         }
-        let taken = |topic: TopicId, partition: i32| {
+        let taken = |topic: TopicId, partition: PartitionIndex| {
             group.holder(topic, partition).is_some_and(|holder| holder != id)
         };
         let next = Reconciliation {

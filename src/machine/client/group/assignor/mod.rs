@@ -190,8 +190,3 @@ fn in_order(members: &Members) -> Vec<(&String, &MemberSubscription)> {
     });
     order
 }
-
-/// The index of a partition as the wire has it.
-fn index(place: usize) -> i32 {
-    i32::try_from(place).unwrap_or(i32::MAX)
-}

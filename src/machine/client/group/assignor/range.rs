@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Assignment, Members, Topics, in_order, index};
-use crate::types::TopicPartition;
+use super::{Assignment, Members, Topics, in_order};
+use crate::types::{PartitionIndex, TopicPartition};
 
 /// How far one topic is assigned.
 struct State<'a> {
@@ -79,7 +79,10 @@ impl<'a> State<'a> {
         for partition in partitions {
             self.free.remove(partition);
             if let Some(all) = assignment.get_mut(*id) {
-                all.push(TopicPartition::new(Arc::clone(self.topic), index(*partition)));
+                all.push(TopicPartition::new(
+                    Arc::clone(self.topic),
+                    PartitionIndex::at(*partition),
+                ));
             }
         }
     }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Assignment, Members, Topics, in_order, index};
-use crate::types::TopicPartition;
+use super::{Assignment, Members, Topics, in_order};
+use crate::types::{PartitionIndex, TopicPartition};
 
 pub(super) fn assign(topics: &Topics, members: &Members) -> Assignment {
     let mut assignment: Assignment = members.keys().map(|id| (id.clone(), Vec::new())).collect();
@@ -16,7 +16,7 @@ pub(super) fn assign(topics: &Topics, members: &Members) -> Assignment {
             let Some((passed, (id, _))) = taker else { break };
             turn = (turn + passed + 1) % order.len();
             if let Some(given) = assignment.get_mut(*id) {
-                given.push(TopicPartition::new(Arc::clone(topic), index(partition)));
+                given.push(TopicPartition::new(Arc::clone(topic), PartitionIndex::at(partition)));
             }
         }
     }

@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::user_data::Held;
-use super::{Assignment, MemberSubscription, Members, Topics, in_order, index};
-use crate::types::TopicPartition;
+use super::{Assignment, MemberSubscription, Members, Topics, in_order};
+use crate::types::{PartitionIndex, TopicPartition};
 
 /// Who holds each partition: the claimer of the highest generation, and nobody when two claim it
 /// in the same one.
@@ -147,7 +147,7 @@ impl<'a> Builder<'a> {
         let mut held = BTreeMap::new();
         for (partition, id) in settled {
             let exists = self.topics.get(&partition.topic).is_some_and(|partitions| {
-                usize::try_from(partition.partition).is_ok_and(|index| index < partitions.len())
+                partition.partition.is_below(PartitionIndex::count(partitions))
             });
             let Some(&member) = places.get(id).filter(|_| exists) else { continue };
             let wants =
@@ -171,8 +171,8 @@ impl<'a> Builder<'a> {
         let mut free: Vec<TopicPartition> = order
             .into_iter()
             .flat_map(|topic| {
-                let count = self.topics.get(topic).map_or(0, Vec::len);
-                (0..count).map(|place| TopicPartition::new(Arc::clone(topic), index(place)))
+                let count = self.topics.get(topic).map_or(0, |it| PartitionIndex::count(it));
+                PartitionIndex::all(count).map(|one| TopicPartition::new(Arc::clone(topic), one))
             })
             .filter(|partition| !held.contains_key(partition))
             .collect();
@@ -213,8 +213,9 @@ impl<'a> Builder<'a> {
 
     fn is_near(&self, member: usize, partition: &TopicPartition) -> bool {
         let rack = self.order.get(member).and_then(|(_, member)| member.rack.as_ref());
-        let racks = usize::try_from(partition.partition)
-            .ok()
+        let racks = partition
+            .partition
+            .place()
             .and_then(|index| self.topics.get(&partition.topic)?.get(index));
         rack.zip(racks).is_some_and(|(rack, racks)| racks.contains(rack))
     }

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::types::PartitionIndex;
 
 const STICKY: [Assignor; 2] = [Assignor::Sticky, Assignor::CooperativeSticky];
 
@@ -53,7 +54,7 @@ fn check_valid(assignor: Assignor, topics: &Topics, members: &Members, assignmen
         for partition in partitions {
             assert!(members[id].topics.contains(&partition.topic), "{id} did not ask for it");
             let count = topics[&partition.topic].len();
-            assert!(usize::try_from(partition.partition).unwrap() < count);
+            assert!(partition.partition.place().unwrap() < count);
             assert_eq!(owners.insert(partition.clone(), id), None, "{partition} is given twice");
         }
     }
@@ -62,7 +63,7 @@ fn check_valid(assignor: Assignor, topics: &Topics, members: &Members, assignmen
             continue;
         }
         for place in 0..partitions.len() {
-            let partition = TopicPartition::new(Arc::clone(topic), index(place));
+            let partition = TopicPartition::new(Arc::clone(topic), PartitionIndex::at(place));
             let is_held = members.values().any(|member| member.owned.contains(&partition));
             let may_wait = assignor == Assignor::CooperativeSticky && is_held;
             assert!(owners.contains_key(&partition) || may_wait, "{partition} is given to nobody");

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::MemberSubscription;
-use crate::types::TopicPartition;
+use crate::types::{PartitionIndex, TopicPartition};
 
 /// The generation of a member that never was in one.
 pub(super) const NO_GENERATION: i32 = -1;
@@ -26,7 +26,7 @@ pub(super) fn cooperative(generation: i32) -> Vec<u8> {
 }
 
 pub(super) fn sticky(held: &BTreeSet<TopicPartition>, generation: i32) -> Vec<u8> {
-    let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+    let mut topics: BTreeMap<&str, Vec<PartitionIndex>> = BTreeMap::new();
     for partition in held {
         topics.entry(&partition.topic).or_default().push(partition.partition);
     }
@@ -37,7 +37,7 @@ pub(super) fn sticky(held: &BTreeSet<TopicPartition>, generation: i32) -> Vec<u8
         bytes.extend_from_slice(topic.as_bytes());
         bytes.extend_from_slice(&count(partitions.len()));
         for partition in partitions {
-            bytes.extend_from_slice(&partition.to_be_bytes());
+            bytes.extend_from_slice(&partition.0.to_be_bytes());
         }
     }
     bytes.extend_from_slice(&generation.to_be_bytes());

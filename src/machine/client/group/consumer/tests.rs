@@ -14,7 +14,7 @@ fn some(list: &[i32]) -> Partitions {
 }
 
 fn ids(list: &[i32]) -> PartitionIds {
-    list.iter().map(|&index| (TOPIC, index)).collect()
+    list.iter().map(|&index| (TOPIC, PartitionIndex(index))).collect()
 }
 
 fn names() -> Event {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Claims, MemberSpec, Partitions};
-use crate::types::TopicId;
+use crate::types::{PartitionIndex, TopicId};
 
 pub(super) fn assign(members: &[MemberSpec], topics: &BTreeMap<TopicId, i32>) -> Vec<Partitions> {
     let mut subscribers: BTreeMap<TopicId, Vec<usize>> = BTreeMap::new();
@@ -53,7 +53,7 @@ fn by_count<'a>(
 /// Gives each unassigned partition to the subscriber with the fewest.
 fn fill(claims: &mut Claims, able: &[usize], topic: TopicId, count: i32) {
     let mut ranked = by_count(&claims.counts, able);
-    for partition in 0..count {
+    for partition in PartitionIndex::all(count) {
         if claims.is_taken(topic, partition) {
             continue;
         }
@@ -102,9 +102,9 @@ fn choose(
     members: &[MemberSpec],
     (from, to): (usize, usize),
     topic: TopicId,
-) -> Option<i32> {
+) -> Option<PartitionIndex> {
     let kept = claims.kept.get(from)?.get(&topic)?;
-    let owned = |index: usize, partition: i32| {
+    let owned = |index: usize, partition: PartitionIndex| {
         members
             .get(index)
             .and_then(|member| member.owned.get(&topic))
@@ -118,14 +118,14 @@ fn choose(
         .or_else(|| kept.last().copied())
 }
 
-fn give(claims: &mut Claims, index: usize, topic: TopicId, partition: i32) {
+fn give(claims: &mut Claims, index: usize, topic: TopicId, partition: PartitionIndex) {
     if let (Some(kept), Some(count)) = (claims.kept.get_mut(index), claims.counts.get_mut(index)) {
         kept.entry(topic).or_default().insert(partition);
         *count += 1;
     }
 }
 
-fn take(claims: &mut Claims, index: usize, topic: TopicId, partition: i32) {
+fn take(claims: &mut Claims, index: usize, topic: TopicId, partition: PartitionIndex) {
     let (Some(kept), Some(count)) = (claims.kept.get_mut(index), claims.counts.get_mut(index))
     else {
         return;

@@ -31,13 +31,13 @@ mod uniform;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::types::TopicId;
+use crate::types::{PartitionIndex, TopicId};
 
 #[cfg(test)]
 mod tests;
 
 /// Partitions by topic. A topic without a partition has no entry.
-pub(super) type Partitions = BTreeMap<TopicId, BTreeSet<i32>>;
+pub(super) type Partitions = BTreeMap<TopicId, BTreeSet<PartitionIndex>>;
 
 /// A way to divide partitions, by the name that members ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -128,8 +128,8 @@ impl Claims {
                     continue;
                 }
                 let taken = claims.taken.entry(*topic).or_default();
-                let mine: BTreeSet<i32> = partitions
-                    .range(0..end)
+                let mine: BTreeSet<PartitionIndex> = partitions
+                    .range(PartitionIndex(0)..PartitionIndex(end))
                     .copied()
                     .filter(|&index| taken.insert(index))
                     .collect();
@@ -142,7 +142,7 @@ impl Claims {
         claims
     }
 
-    fn is_taken(&self, topic: TopicId, partition: i32) -> bool {
+    fn is_taken(&self, topic: TopicId, partition: PartitionIndex) -> bool {
         self.taken.get(&topic).is_some_and(|partitions| partitions.contains(&partition))
     }
 }

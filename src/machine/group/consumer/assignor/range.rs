@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{MemberSpec, Partitions};
-use crate::types::TopicId;
+use crate::types::{PartitionIndex, TopicId};
 
 /// What is left of a topic while it is handed out.
 struct Rest {
@@ -32,7 +32,7 @@ pub(super) fn assign(members: &[MemberSpec], topics: &BTreeMap<TopicId, i32>) ->
             let Some(rest) = rests.get_mut(topic) else { continue };
             let end = rest.next + share(rest);
             if rest.next < end {
-                mine.insert(*topic, (rest.next..end).collect());
+                mine.insert(*topic, (rest.next..end).map(PartitionIndex).collect());
             }
             rest.next = end;
             rest.members -= 1;

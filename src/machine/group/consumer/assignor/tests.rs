@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::types::PartitionIndex;
 
 fn topic(number: u8) -> TopicId {
     let mut bytes = [0; 16];
@@ -13,7 +14,7 @@ fn topic(number: u8) -> TopicId {
 fn member(id: &str, topics: &[u8], owned: &[(u8, i32)]) -> MemberSpec {
     let mut partitions = Partitions::new();
     for &(number, partition) in owned {
-        partitions.entry(topic(number)).or_default().insert(partition);
+        partitions.entry(topic(number)).or_default().insert(PartitionIndex(partition));
     }
     MemberSpec {
         id: id.into(),
@@ -53,7 +54,7 @@ fn assert_complete(members: &[MemberSpec], topics: &BTreeMap<TopicId, i32>, give
     assert_eq!(given.len(), members.len());
     for (&topic, &end) in topics {
         let wanted = members.iter().any(|member| member.topics.contains(&topic));
-        for partition in 0..end {
+        for partition in PartitionIndex::all(end) {
             let owners: Vec<usize> = (0..members.len())
                 .filter(|&index| {
                     given[index].get(&topic).is_some_and(|mine| mine.contains(&partition))
@@ -69,7 +70,7 @@ fn assert_complete(members: &[MemberSpec], topics: &BTreeMap<TopicId, i32>, give
         for (topic, mine) in partitions {
             assert!(!mine.is_empty(), "an empty entry of member {index}");
             let end = topics.get(topic).copied().unwrap_or(0);
-            assert!(mine.iter().all(|partition| (0..end).contains(partition)));
+            assert!(mine.iter().all(|partition| partition.is_below(end)));
         }
     }
 }
@@ -181,7 +182,7 @@ proptest! {
         for partitions in &given {
             for mine in partitions.values() {
                 let (first, last) = (mine.first().unwrap(), mine.last().unwrap());
-                prop_assert_eq!(usize::try_from(last - first).unwrap() + 1, mine.len(), "RANGE-1");
+                prop_assert_eq!(usize::try_from(last.0 - first.0).unwrap() + 1, mine.len(), "RANGE-1");
             }
         }
         for (&one, &one_end) in &topics {

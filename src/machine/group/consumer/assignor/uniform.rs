@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Claims, MemberSpec, Partitions};
-use crate::types::TopicId;
+use crate::types::{PartitionIndex, TopicId};
 
 /// Everyone gets the same number, apart from a remainder of one each. The remainder goes first
 /// to those who already have it, so that nothing moves unnecessarily.
@@ -46,18 +46,20 @@ fn quotas(counts: &[usize], total: usize) -> Vec<usize> {
     quotas
 }
 
-fn unclaimed(claims: &Claims, counts: &[(TopicId, i32)]) -> Vec<(TopicId, i32)> {
+fn unclaimed(claims: &Claims, counts: &[(TopicId, i32)]) -> Vec<(TopicId, PartitionIndex)> {
     let mut open = Vec::new();
     for &(topic, count) in counts {
         open.extend(
-            (0..count).filter(|&index| !claims.is_taken(topic, index)).map(|index| (topic, index)),
+            PartitionIndex::all(count)
+                .filter(|&index| !claims.is_taken(topic, index))
+                .map(|index| (topic, index)),
         );
     }
     open
 }
 
 /// Takes the last partition of the topic of which the member has the most.
-fn release(kept: &mut Partitions) -> Option<(TopicId, i32)> {
+fn release(kept: &mut Partitions) -> Option<(TopicId, PartitionIndex)> {
     let topic =
         kept.iter().max_by_key(|(_, partitions)| partitions.len()).map(|(topic, _)| *topic)?;
     let partitions = kept.get_mut(&topic)?;
@@ -69,7 +71,7 @@ fn release(kept: &mut Partitions) -> Option<(TopicId, i32)> {
 }
 
 /// Deals the open partitions out one at a time, so that each topic is spread over the members.
-fn deal(claims: &mut Claims, quotas: &[usize], open: Vec<(TopicId, i32)>) {
+fn deal(claims: &mut Claims, quotas: &[usize], open: Vec<(TopicId, PartitionIndex)>) {
     let mut hungry: Vec<usize> = (0..quotas.len()).collect();
     let mut turn = 0;
     for (topic, partition) in open {

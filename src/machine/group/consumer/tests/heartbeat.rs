@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::machine::group::{DescribedConsumerMember, LeaveRequest, LeavingMember};
+use crate::types::PartitionIndex;
 
 #[test]
 fn the_first_member_gets_everything_at_once() {
@@ -326,7 +327,11 @@ fn held(bench: &mut Bench) -> Vec<Vec<i32>> {
         panic!("another reply")
     };
     let of = |member: &DescribedConsumerMember| {
-        member.assignment.iter().flat_map(|topic| topic.partitions.clone()).collect()
+        member
+            .assignment
+            .iter()
+            .flat_map(|topic| PartitionIndex::numbers(&topic.partitions))
+            .collect()
     };
     list[0].members.iter().map(of).collect()
 }

@@ -9,7 +9,7 @@ use crate::machine::group::{
     HeartbeatRequest, JoinReply, JoinRequest, LeaveRequest, LeavingMember, MigrationPolicy,
     SyncReply, SyncRequest,
 };
-use crate::types::{LeaderEpoch, Offset};
+use crate::types::{LeaderEpoch, Offset, PartitionIndex};
 
 /// A subscription of version 1: topics, and what is owned.
 fn subscription(topics: &[&str], owned: &[(&str, &[i32])]) -> Bytes {
@@ -111,7 +111,7 @@ impl Bench {
                 name: "a".into(),
                 id: TopicId::ZERO,
                 partitions: vec![CommitPartition {
-                    partition,
+                    partition: PartitionIndex(partition),
                     offset: Offset(3),
                     leader_epoch: LeaderEpoch::UNKNOWN,
                     metadata: None,
@@ -156,7 +156,8 @@ impl Bench {
         replies.extend(bench.step(Event::Tick));
         let Some((_, GroupReply::Join(joined))) = replies.pop() else { panic!("no answer") };
         assert_eq!(joined.error, None);
-        let all = embedded::write_assignment(&[("a".into(), vec![0, 1])], b"\0\x01");
+        let all =
+            embedded::write_assignment(&[("a".into(), PartitionIndex::list(&[0, 1]))], b"\0\x01");
         let id = joined.member_id;
         let synced = bench.sync_classic(&id, 1, &[(&id, all)]);
         assert_eq!(synced.error, None);
@@ -166,7 +167,8 @@ impl Bench {
 
 fn given(reply: &SyncReply) -> Vec<(Arc<str>, Vec<i32>)> {
     assert_eq!(reply.error, None);
-    embedded::assignment(&reply.assignment).unwrap()
+    let all = embedded::assignment(&reply.assignment).unwrap();
+    all.into_iter().map(|(topic, indexes)| (topic, PartitionIndex::numbers(&indexes))).collect()
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::machine::group::{
     GroupRequest, GroupShard, RequestId, TopicView, TopicsView,
 };
 use crate::machine::{Machine, Replicated as _};
-use crate::types::{TimestampMs, TopicId, Uuid};
+use crate::types::{PartitionIndex, TimestampMs, TopicId, Uuid};
 
 pub(super) fn topic_id(name: &str) -> TopicId {
     let mut bytes = [0; 16];
@@ -42,7 +42,7 @@ pub(super) fn owned(list: &[(&str, &[i32])]) -> Vec<TopicPartitions> {
     list.iter()
         .map(|(name, partitions)| TopicPartitions {
             topic_id: topic_id(name),
-            partitions: partitions.to_vec(),
+            partitions: PartitionIndex::list(partitions),
         })
         .collect()
 }
@@ -227,7 +227,10 @@ pub(super) fn assigned(reply: &ConsumerHeartbeatReply) -> Option<BTreeMap<String
         list.iter()
             .map(|entry| {
                 let name = entry.topic_id.0.iter().take_while(|&&byte| byte != 0);
-                (name.map(|&byte| char::from(byte)).collect(), entry.partitions.clone())
+                (
+                    name.map(|&byte| char::from(byte)).collect(),
+                    PartitionIndex::numbers(&entry.partitions),
+                )
             })
             .collect(),
     )

@@ -7,12 +7,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::machine::group::DescribedConsumerGroup;
+use crate::types::PartitionIndex;
 
 const SESSION_MS: i64 = 45_000;
 const MEMBERS: usize = 4;
 const TOPICS: [&str; 3] = ["a", "b", "c"];
 
-type Partitions = BTreeSet<(TopicId, i32)>;
+type Partitions = BTreeSet<(TopicId, PartitionIndex)>;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -72,7 +73,7 @@ impl Client {
     fn request(&self) -> ConsumerHeartbeatRequest {
         let names: Vec<&str> =
             (0..TOPICS.len()).filter(|&at| self.covers(at)).map(|at| TOPICS[at]).collect();
-        let mut owned: BTreeMap<TopicId, Vec<i32>> = BTreeMap::new();
+        let mut owned: BTreeMap<TopicId, Vec<PartitionIndex>> = BTreeMap::new();
         for &(topic, index) in &self.owned {
             owned.entry(topic).or_default().push(index);
         }
@@ -242,9 +243,7 @@ impl Members {
         let mut wanted = Partitions::new();
         for (at, (name, count)) in TOPICS.into_iter().zip(self.counts).enumerate() {
             if alive.iter().any(|client| client.covers(at)) {
-                wanted.extend(
-                    (0..i32::try_from(count).unwrap()).map(|index| (topic_id(name), index)),
-                );
+                wanted.extend((0..count).map(|place| (topic_id(name), PartitionIndex::at(place))));
             }
         }
         let owned: Partitions = alive.iter().flat_map(|client| client.owned.clone()).collect();
