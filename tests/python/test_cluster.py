@@ -85,6 +85,19 @@ def test_our_client_and_its_group_go_on(cluster: ottla.Cluster) -> None:
         assert lag == {0: 0, 1: 0, 2: 0}
 
 
+def test_groups_are_listed_although_a_node_was_killed(
+    cluster: ottla.Cluster,
+) -> None:
+    kafka = cluster.client()
+    kafka.create_topic("t")
+    kafka.send("t", "value")
+    with kafka.consumer("t", group_id="g", auto_offset_reset="earliest") as consumer:
+        assert consumer.poll(30) is not None
+        consumer.commit()
+    cluster.kill(3)
+    assert [group.group_id for group in kafka.groups.list(timeout=30)] == ["g"]
+
+
 def test_nodes_stop_in_order(cluster: ottla.Cluster) -> None:
     """Leaders move first: a producer that goes on meanwhile sees no error."""
     with cluster.client() as kafka:

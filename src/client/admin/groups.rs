@@ -103,16 +103,8 @@ impl Admin {
     ///
     /// When a broker does not answer in time, or is too old for the filter.
     pub async fn list_groups(&self, filter: &GroupFilter) -> Result<Vec<GroupListing>> {
-        let nodes = self.cluster.retry("listing groups", async || self.broker_ids().await).await?;
-        let mut found = BTreeSet::new();
-        for node in nodes {
-            let listed = self
-                .cluster
-                .retry("listing groups", async || self.try_list_groups(node, filter).await)
-                .await?;
-            found.extend(listed);
-        }
-        Ok(found.into_iter().collect())
+        let ask = |node| self.try_list_groups(node, filter);
+        Ok(self.of_all_brokers("listing groups", ask).await?.into_iter().collect())
     }
 
     async fn try_list_groups(

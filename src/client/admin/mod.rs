@@ -425,6 +425,27 @@ impl Admin {
         Ok(self.cluster.snapshot().brokers.keys().copied().collect())
     }
 
+    /// Asks each broker, and collects what they say. When one fails, all are asked again: what it coordinated may be
+    /// with another by then, and one that has left the cluster is not waited for.
+    async fn of_all_brokers<T: Ord, F>(
+        &self,
+        what: &str,
+        ask: impl Fn(NodeId) -> F,
+    ) -> Result<BTreeSet<T>>
+    where
+        F: Future<Output = Result<Vec<T>>>,
+    {
+        self.cluster
+            .retry(what, async || {
+                let mut found = BTreeSet::new();
+                for node in self.broker_ids().await? {
+                    found.extend(ask(node).await?);
+                }
+                Ok(found)
+            })
+            .await
+    }
+
     /// Suggests the topic with the most similar name when a topic does not exist; other results are
     /// returned unchanged.
     ///

@@ -82,15 +82,8 @@ impl Admin {
         &self,
         filter: &TransactionFilter,
     ) -> Result<Vec<TransactionListing>> {
-        let what = "listing transactions";
-        let nodes = self.cluster.retry(what, async || self.broker_ids().await).await?;
-        let mut found = BTreeSet::new();
-        for node in nodes {
-            let listed =
-                self.cluster.retry(what, async || self.try_list_transactions(node, filter).await);
-            found.extend(listed.await?);
-        }
-        Ok(found.into_iter().collect())
+        let ask = |node| self.try_list_transactions(node, filter);
+        Ok(self.of_all_brokers("listing transactions", ask).await?.into_iter().collect())
     }
 
     async fn try_list_transactions(
