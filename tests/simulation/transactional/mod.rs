@@ -16,6 +16,7 @@ mod alone;
 mod copiers;
 mod planted;
 mod readers;
+mod regained;
 mod stable;
 mod together;
 mod writers;
@@ -189,7 +190,10 @@ impl<'a> Stage<'a> {
         for task in cast.writing {
             task.await?;
         }
-        self.admin.await_settled(SETTLED_WITHIN).await;
+        if !self.admin.await_settled(SETTLED_WITHIN).await {
+            // Nobody would come to an end.
+            return Ok(());
+        }
         let read = self.peer(12).drain(ReadCommitted).await;
         cast.copied.settle(&self.admin, &read).await;
         for task in cast.copying {

@@ -66,16 +66,18 @@ impl Peer {
         }
     }
 
-    /// Waits until no transaction is open, and nothing is held back by one; complains if it takes too long.
-    pub(super) async fn await_settled(&self, limit: Duration) {
+    /// Waits until no transaction is open, and nothing is held back by one; complains if it takes too long. Whether
+    /// it came about.
+    pub(super) async fn await_settled(&self, limit: Duration) -> bool {
         let began = Instant::now();
         loop {
             let left = self.unsettled().await;
             if left.is_empty() {
-                return;
+                return true;
             }
             if began.elapsed() > limit {
-                return self.complain(&format!("after {limit:?} not at an end: {left:?}"));
+                self.complain(&format!("after {limit:?} not at an end: {left:?}"));
+                return false;
             }
             tokio::time::sleep(Duration::from_millis(300)).await;
         }

@@ -8,6 +8,7 @@ use crate::client::consumer::shared::Shared;
 use crate::error::Error;
 use crate::machine::client::group::handover::{Handover, Told};
 use crate::machine::client::group::{Identity, Partitions};
+use crate::types::TopicPartition;
 
 /// The current membership.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,6 +147,11 @@ impl Link {
 
     pub(super) fn tell(&self) -> Option<Told> {
         self.seam().handover.tell()
+    }
+
+    /// Whether what the caller has of a partition is from before that was lost, though the member may have it again.
+    pub(super) fn is_outdated(&self, partition: &TopicPartition) -> bool {
+        self.seam().handover.is_outdated(partition)
     }
 
     /// Whether the caller must be told something before it gets more rows.
