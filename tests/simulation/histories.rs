@@ -255,7 +255,7 @@ fn every_anomaly_of_transactions_is_found() {
     assert_eq!(names_of(t().chain(committed()).chain(more)), ["LostWrite"]);
     let before = [begin("u"), write("u", PARTITION, "u.a"), end("u", true)];
     let seen = whole.chain([sees(PARTITION, 3, "u.a")]);
-    assert_eq!(names_of(t().chain(committed()).chain(before.clone()).chain(seen)), [""; 0]);
+    assert_eq!(names_of(t().chain(committed()).chain(before).chain(seen)), [""; 0]);
     let reversed = [poll(7, "t.c"), end("t", true), sees(PARTITION, 7, "t.c")];
     let out_of_order = [begin("t"), write("t", PARTITION, "t.c"), write("t", PARTITION, "t.d")];
     let out_of_order = out_of_order.into_iter().chain([poll(6, "t.d")]).chain(reversed);

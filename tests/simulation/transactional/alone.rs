@@ -15,7 +15,7 @@ use crate::cluster::planted::{self, Planted};
 use crate::report::{Report, check_twice, try_fresh};
 
 /// The seeds that are tried each time.
-const SEEDS: std::ops::Range<u64> = 0..4;
+const SEEDS: std::ops::Range<u64> = 0..3;
 /// How many fresh ones are tried besides.
 const FRESH: u64 = 1;
 /// How many transactions a writer begins.

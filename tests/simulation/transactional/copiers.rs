@@ -100,6 +100,14 @@ enum Then {
     StartsAnew,
 }
 
+/// What comes between a transaction and its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mishap {
+    None,
+    GivesUp,
+    Dies,
+}
+
 /// The rows of a batch, and where it begins and ends.
 struct Work {
     rows: Vec<Row>,
@@ -214,6 +222,12 @@ impl Life<'_> {
                             Err(error) => return Err(error),
                         }
                     };
+                    // It may have been lost while its position was looked up: the caller hears of that next.
+                    let at = OffsetAndMetadata::from(Offset(offset));
+                    let owned = BTreeMap::from([(partition.clone(), at)]);
+                    if consumer.handle().metadata_of_owner(&owned).is_err() {
+                        continue;
+                    }
                     let (process, group) = (self.process.clone(), GROUP.to_owned());
                     let index = partition.partition;
                     let partition = partition.to_string();
@@ -255,22 +269,16 @@ impl Life<'_> {
             *self.sent += 1;
             is_open &= writing.write(TopicPartition::new(COPIES, to), value, Some(of)).await;
         }
-        match self.peer.random.below(20) {
-            0 if !self.copying.calm.is_cancelled() => {
-                self.peer.kill();
-                return Ok(Then::StartsAnew);
-            }
-            1 if !self.copying.calm.is_cancelled() => {
-                tokio::time::sleep(self.transaction_timeout).await;
-                self.peer.rest(1500).await;
-            }
-            2 => is_open = false,
-            _ => {}
+        let first = self.mishap().await;
+        if first == Mishap::Dies {
+            return Ok(Then::StartsAnew);
         }
-        let told = if is_open && self.send_offsets(consumer, &writing, &work).await {
-            writing.commit().await
-        } else {
-            writing.abort().await
+        is_open &= first == Mishap::None && self.send_offsets(consumer, &writing, &work).await;
+        let second = if is_open { self.mishap().await } else { Mishap::None };
+        let told = match second {
+            Mishap::Dies => return Ok(Then::StartsAnew),
+            Mishap::None if is_open => writing.commit().await,
+            _ => writing.abort().await,
         };
         match told {
             Told::Committed => {}
@@ -286,6 +294,24 @@ impl Life<'_> {
             self.make_producer()?;
         }
         Ok(Then::GoesOn)
+    }
+
+    /// What happens to a member in the middle of a transaction, seldom.
+    async fn mishap(&self) -> Mishap {
+        match self.peer.random.below(24) {
+            0 if !self.copying.calm.is_cancelled() => {
+                self.peer.kill();
+                Mishap::Dies
+            }
+            1 if !self.copying.calm.is_cancelled() => {
+                // Longer than it may last.
+                tokio::time::sleep(self.transaction_timeout).await;
+                self.peer.rest(1500).await;
+                Mishap::None
+            }
+            2 => Mishap::GivesUp,
+            _ => Mishap::None,
+        }
     }
 
     fn make_producer(&mut self) -> Result<(), Error> {

@@ -1,4 +1,8 @@
 //! Faults that are planted in what serves transactions are found.
+//!
+//! Those of the log show where three things come together that seldom do: a marker that is lost with its leader
+//! (`StableBeforeMarker`), one that arrives twice (`TakesOldProducers`), a batch that is overtaken by the end of its
+//! transaction (`ForgetsGuards`). The log alone, in `tests/simulation/transactions.rs`, shows them at once.
 
 use ottla::env::sim::Mutation;
 use ottla::machine::transaction::mistakes::Mistake;
@@ -7,15 +11,16 @@ use super::{alone, together};
 use crate::cluster::planted::Planted;
 
 /// Within these seeds each of them shows.
-const SEEDS_TO_FIND: std::ops::Range<u64> = 0..6;
+const SEEDS_TO_FIND: std::ops::Range<u64> = 0..4;
 
 /// Those that a node shows that is alone.
-const ALONE: [Planted; 5] = [
+const ALONE: [Planted; 6] = [
     Planted::Shell(Mutation::ShowsOpenTransactions),
-    Planted::Shell(Mutation::TakesOldProducers),
     Planted::Transaction(Mistake::CompletesBeforeMarkers),
     Planted::Transaction(Mistake::TakesOldEpochs),
+    Planted::Transaction(Mistake::ForgetsMarkers),
     Planted::Transaction(Mistake::ShowsPendingOffsets),
+    Planted::Transaction(Mistake::ForgetsTimeouts),
 ];
 
 /// The first seed that finds a planted fault, and what it finds.
