@@ -31,6 +31,7 @@ use tokio::sync::oneshot;
 
 use self::append::Waiting;
 use self::role::{Ledger, Standing};
+use super::full_disk;
 use super::parking::{Parking, PartitionKey};
 use super::replication::IsrRequests;
 use crate::config::{CompressionType, Durability, TopicConfig};
@@ -504,11 +505,18 @@ impl Partition {
     pub(super) fn sync_now(&self) {
         loop {
             let handle = self.with_log(|log| Ok(log.sync_handle()));
-            match handle.and_then(crate::log::SyncHandle::run) {
+            let synced = handle.and_then(crate::log::SyncHandle::run);
+            // Who waits goes on waiting; the next append tries once more, or the maintenance.
+            let is_full = synced.as_ref().is_err_and(Error::is_disk_full);
+            match synced {
                 Ok(end) => self.synced(end),
+                Err(error) if is_full => full_disk::warn_of(&error),
                 Err(error) => self.sync_failed(&error),
             }
             self.sync_queued.store(false, Ordering::Release);
+            if is_full {
+                return;
+            }
             // Appends since the handle was created did not queue the partition again.
             let state = self.state();
             let again = self.standing.load().closed.is_none() && self.needs_sync(&state);

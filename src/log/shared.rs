@@ -12,6 +12,8 @@ use super::segment::Segment;
 use super::stability::Stability;
 use super::verification::Verifications;
 use crate::env::File;
+#[cfg(feature = "sim")]
+use crate::env::sim::{Mutation, is_planted};
 use crate::types::{Offset, TopicPartition};
 
 /// The segments of a log, oldest first; never empty, the last is the active one.
@@ -171,6 +173,10 @@ impl Shared {
     pub(super) fn last_stable_offset(&self) -> Offset {
         let high_watermark = self.high_watermark();
         let first_unstable = self.stability.first_unstable();
+        #[cfg(feature = "sim")]
+        if is_planted(Mutation::ShowsOpenTransactions) {
+            return high_watermark;
+        }
         if first_unstable >= high_watermark {
             return high_watermark;
         }

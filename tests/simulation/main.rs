@@ -31,5 +31,6 @@ mod model;
 mod network;
 mod power;
 mod report;
+mod transactional;
 mod transactions;
 mod truncation;

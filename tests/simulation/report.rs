@@ -1,8 +1,9 @@
 //! What the run of a seed came to, and that a seed is one run.
 
 use std::fmt::Write as _;
-use std::sync::PoisonError;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use ottla::env::sim::SimRun;
 use tokio::time::Instant;
@@ -54,13 +55,32 @@ impl Report {
                 Event::Poll { process, partition, .. } => Some((process, partition)),
                 _ => None,
             };
-            let asks =
-                matches!(event, Event::Send { .. } | Event::Commit { .. } | Event::Assigned { .. });
+            let asks = matches!(
+                event,
+                Event::Send { .. }
+                    | Event::Commit { .. }
+                    | Event::Assigned { .. }
+                    | Event::Write { .. }
+                    | Event::Offsets { .. }
+                    | Event::End { .. }
+            );
             // The rows of one poll stand one after the other.
             count += usize::from(asks || polls.is_some() && polls != before);
             before = polls;
         }
         count
+    }
+
+    /// Prints everything that happened, and what it came to.
+    pub(crate) fn print(&self) {
+        let (operations, acknowledged) = (self.operations(), self.history.acknowledged());
+        let ends = [true, false].map(|committed| self.history.decided(committed));
+        let (text, took, hash) = (self.text(), self.took, self.hash);
+        eprintln!(
+            "{text}hash {hash:016x}, {took:?}, {operations} operations, {acknowledged} acknowledged"
+        );
+        eprintln!("{} transactions committed, {} aborted", ends[0], ends[1]);
+        eprintln!("findings {:#?}", self.findings);
     }
 
     /// Everything that happened, a line each.
@@ -107,4 +127,41 @@ pub(crate) fn check_twice(
     let acknowledged = first.history.acknowledged();
     assert!(acknowledged >= acknowledged_min, "seed {seed}: only {acknowledged} are acknowledged");
     first.operations() + second.operations()
+}
+
+/// Tries `OTTLA_SIM_RUNS` seeds from `OTTLA_SIM_FIRST` on, or as many as it takes for `OTTLA_SIM_OPERATIONS` operations of
+/// clients, on all processors; without either, `few`. All that fail are named.
+pub(crate) fn try_fresh(few: u64, check: impl Fn(u64) -> usize + Sync + std::panic::RefUnwindSafe) {
+    let asked = |name: &str| Some(std::env::var(name).ok()?.parse::<u64>().unwrap());
+    let (runs, wanted) = (asked("OTTLA_SIM_RUNS"), asked("OTTLA_SIM_OPERATIONS"));
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let first = asked("OTTLA_SIM_FIRST").unwrap_or(now.as_secs() << 16);
+    let most = runs.unwrap_or(if wanted.is_some() { u64::MAX - first } else { few });
+    let wanted = wanted.unwrap_or(u64::MAX);
+    let (next, operations) = (AtomicU64::new(first), AtomicU64::new(0));
+    let failed = Mutex::new(Vec::new());
+    eprintln!("fresh seeds from {first} on");
+    let work = || {
+        while operations.load(Ordering::Relaxed) < wanted {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed - first >= most {
+                break;
+            }
+            match std::panic::catch_unwind(|| check(seed)) {
+                Ok(more) => drop(operations.fetch_add(more as u64, Ordering::Relaxed)),
+                Err(_) => failed.lock().unwrap().push(seed),
+            }
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    std::thread::scope(|scope| {
+        for _ in 0..threads.min(most) {
+            scope.spawn(work);
+        }
+    });
+    let (failed, tried) =
+        (failed.into_inner().unwrap(), next.into_inner().min(first + most) - first);
+    let operations = operations.into_inner();
+    eprintln!("{operations} operations of clients in {tried} runs, each twice");
+    assert!(failed.is_empty(), "{} of {tried} seeds failed: {failed:?}", failed.len());
 }

@@ -451,6 +451,24 @@ fn an_index_that_is_lost_beside_a_snapshot_is_found_if_it_is_trusted() {
     assert!(finds(Mutation::TrustsTransactionIndex, runs));
 }
 
+/// A marker that was sent twice, and whose second copy comes in the next transaction.
+#[test]
+fn a_marker_of_the_transaction_before_is_found_if_it_is_taken() {
+    let mut pair = Pair::new(1);
+    assert!(pair.data(1, 1) && pair.end(1, true, 2) && pair.data(1, 1));
+    let now = pair.now();
+    let mut late = || {
+        let marker = TransactionMarker { committed: true, coordinator_epoch: 1 };
+        let batch = marker.batch(ProducerId(1), ProducerEpoch(1), now).unwrap();
+        pair.log().append(Append::Marker { batch, transaction_version: 2 }, EPOCH, now).is_ok()
+    };
+    assert!(!late());
+    plant(Some(Mutation::TakesOldProducers));
+    let taken = late();
+    plant(None);
+    assert!(taken);
+}
+
 #[test]
 fn a_batch_without_its_guard_is_found_if_it_is_taken() {
     let simulation = Simulation::new(1);

@@ -55,6 +55,16 @@ fn open(
     image: &PartitionImage,
     config: Arc<TopicConfig>,
 ) -> Result<Arc<Partition>> {
+    open_on(&Env::real(), directory, high_watermark, image, config)
+}
+
+fn open_on(
+    env: &Env,
+    directory: &Path,
+    high_watermark: i64,
+    image: &PartitionImage,
+    config: Arc<TopicConfig>,
+) -> Result<Arc<Partition>> {
     let health = Health::new(directory);
     let options = OpenOptions {
         partition: TopicPartition::new("orders", 0),
@@ -66,7 +76,7 @@ fn open(
         clean_shutdown: false,
         clean_until: None,
     };
-    let log = Log::create(&Env::real(), &directory.join("orders-0"), options)?;
+    let log = Log::create(env, &directory.join("orders-0"), options)?;
     let around = Surroundings {
         node_id: NodeId(1),
         health,
@@ -221,6 +231,29 @@ fn the_saved_high_watermark_holds_until_the_followers_are_heard_of() {
     drop(partition);
     let alone = open(directory.path(), 0, &image(1, 2, &[1]), by_fsync()).unwrap();
     assert_eq!(alone.high_watermark(), Offset(4), "the only copy is what is committed");
+}
+
+#[cfg(feature = "sim")]
+#[test]
+fn a_disk_that_is_full_for_a_while_keeps_nobody_from_being_answered_later() {
+    use crate::env::sim::{Fault, Simulation};
+
+    let simulation = Simulation::new(1);
+    let (env, directory) = (simulation.env(), Path::new("/data"));
+    let partition = open_on(&env, directory, 0, &image(1, 0, &[1]), by_fsync()).unwrap();
+    let mut waiting = append(&partition);
+    simulation.disk.inject(Fault {
+        call: "write",
+        path_suffix: "leader-epoch-checkpoint.tmp".to_owned(),
+        skip: 0,
+        kind: std::io::ErrorKind::StorageFull,
+    });
+    partition.sync_now();
+    assert_eq!(waiting.try_recv().unwrap_err(), TryRecvError::Empty);
+    assert!(partition.is_flush_due(Duration::ZERO), "it is tried once more");
+    partition.sync_now();
+    assert_eq!(code(waiting), None);
+    assert_eq!(partition.high_watermark(), Offset(1));
 }
 
 #[test]

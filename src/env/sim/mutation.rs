@@ -42,6 +42,10 @@ pub enum Mutation {
     TrustsTransactionIndex,
     /// The first batch of a transaction is appended whatever became of its verification.
     ForgetsGuards,
+    /// What is stable is what is committed, also where transactions are open.
+    ShowsOpenTransactions,
+    /// A batch is appended whatever the epoch of its producer.
+    TakesOldProducers,
 }
 
 impl Mutation {
@@ -54,6 +58,15 @@ impl Mutation {
         Self::AppendsDuplicates,
         Self::ForgetsMetadata,
         Self::ForgetsOffsets,
+    ];
+
+    /// Those of transactions.
+    pub const OF_TRANSACTIONS: [Self; 5] = [
+        Self::StableBeforeMarker,
+        Self::TrustsTransactionIndex,
+        Self::ForgetsGuards,
+        Self::ShowsOpenTransactions,
+        Self::TakesOldProducers,
     ];
 
     /// Those of replication.

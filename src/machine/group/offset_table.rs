@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::record::{GroupRecord, OffsetKey, OffsetValue};
+#[cfg(any(test, feature = "sim"))]
+use crate::machine::transaction::mistakes::{Mistake, is_planted};
 use crate::types::{PartitionIndex, ProducerId, TopicId};
 
 /// By topic and partition.
@@ -118,6 +120,10 @@ impl Offsets {
     /// Takes an offset that counts when the transaction is committed.
     pub(super) fn pend(&mut self, producer: ProducerId, key: &OffsetKey, value: &OffsetValue) {
         let placed = self.placed(value);
+        #[cfg(any(test, feature = "sim"))]
+        if is_planted(Mistake::ShowsPendingOffsets) {
+            return self.committed.insert(key, placed);
+        }
         self.pending.entry(producer).or_default().insert(key, placed);
         match self.open.get_mut(key) {
             Some(producers) => {

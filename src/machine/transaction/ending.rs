@@ -13,6 +13,8 @@
 
 use std::sync::Arc;
 
+#[cfg(any(test, feature = "sim"))]
+use super::mistakes::{Mistake, is_planted};
 use super::partitions::is_current;
 use super::record::{EPOCH_MAX, Producer, RAISES_EPOCH, TransactionState, TransactionValue};
 use super::request::{EndRequest, TransactionReply};
@@ -103,6 +105,10 @@ impl TransactionShard {
 
     /// The transaction has lasted too long.
     pub(super) fn time_out(&mut self, id: &Arc<str>) {
+        #[cfg(any(test, feature = "sim"))]
+        if is_planted(Mistake::ForgetsTimeouts) {
+            return;
+        }
         if self.value(id).is_some_and(|value| value.state == TransactionState::Ongoing) {
             self.fence(id, None);
         }

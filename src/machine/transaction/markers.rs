@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+#[cfg(any(test, feature = "sim"))]
+use super::mistakes::{Mistake, is_planted};
 use super::record::{Producer, TransactionState};
 use super::request::TransactionReply;
 use super::shard::TransactionShard;
@@ -110,11 +112,17 @@ impl TransactionShard {
             return;
         }
         let mut handed_out = Vec::new();
+        #[cfg(any(test, feature = "sim"))]
+        let mut completed = Vec::new();
         while handed_out.len() < HANDED_OUT_MAX
             && let Some((transactional_id, partitions)) = self.markers.ready.pop_front()
         {
             let Some(value) = self.value(&transactional_id) else { continue };
             if value.state.is_prepared() {
+                #[cfg(any(test, feature = "sim"))]
+                if is_planted(Mistake::CompletesBeforeMarkers) {
+                    completed.push(Arc::clone(&transactional_id));
+                }
                 handed_out.push(Markers {
                     round: self.round,
                     producer: value.producer(),
@@ -129,6 +137,10 @@ impl TransactionShard {
             && let Some(taker) = self.markers.taker.take()
         {
             self.reply(taker, TransactionReply::Markers(handed_out));
+        }
+        #[cfg(any(test, feature = "sim"))]
+        for id in completed {
+            self.complete(&id);
         }
     }
 

@@ -36,6 +36,8 @@ mod describe;
 mod ending;
 mod init;
 mod markers;
+#[cfg(any(test, feature = "sim"))]
+pub mod mistakes;
 #[cfg(test)]
 mod model;
 mod partitions;

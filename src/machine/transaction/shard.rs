@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use super::describe;
 use super::markers::MarkerQueue;
+#[cfg(any(test, feature = "sim"))]
+use super::mistakes::{Mistake, is_planted};
 use super::record::{TransactionRecord, TransactionState, TransactionValue};
 use super::request::{Effect, Event, TransactionConfig, TransactionNews};
 use super::request::{TransactionReply, TransactionRequest};
@@ -180,6 +182,8 @@ impl TransactionShard {
                 let until = value.start.plus(timeout_ms).min(self.now.plus(timeout_ms));
                 self.arm_timeout(id, until);
             }
+            #[cfg(any(test, feature = "sim"))]
+            state if state.is_prepared() && is_planted(Mistake::ForgetsMarkers) => {}
             state if state.is_prepared() => self.prepared(id),
             _ => {}
         }

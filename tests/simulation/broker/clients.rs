@@ -31,7 +31,7 @@ pub(crate) const PARTITIONS: i32 = 2;
 /// How many sends of a producer are unanswered at a time.
 const AHEAD: usize = 4;
 /// How long anything may take once all is well.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What clients did and saw, and what they were told that they never should be.
 #[derive(Clone, Default)]
@@ -312,13 +312,18 @@ impl Peer {
     }
 
     pub(crate) fn acknowledged(&self, partition: i32, value: String, offset: i64) {
-        if !self.plan.promise.holds(&named(partition), &value) {
-            let (partition, copies) = (named(partition), self.plan.promise.copies);
+        self.check_promise(&named(partition), &value, offset);
+        let (process, partition) = (self.name.clone(), named(partition));
+        self.note(Event::Acknowledged { process, partition, value, offset });
+    }
+
+    /// Complains if a value that was acknowledged is not where it should be.
+    pub(crate) fn check_promise(&self, partition: &str, value: &str, offset: i64) {
+        if !self.plan.promise.holds(partition, value) {
+            let copies = self.plan.promise.copies;
             let what = "was acknowledged before it was on disk as often as promised";
             self.complain(&format!("{partition} at {offset}: {value:.12} {what}: {copies}"));
         }
-        let (process, partition) = (self.name.clone(), named(partition));
-        self.note(Event::Acknowledged { process, partition, value, offset });
     }
 
     /// Reads both partitions until it is told to stop; then once more, from the start to the end.

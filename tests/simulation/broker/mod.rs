@@ -12,7 +12,7 @@
 //! tries so many fresh ones.
 
 pub(crate) mod clients;
-mod faults;
+pub(crate) mod faults;
 pub(crate) mod frames;
 pub(crate) mod groups;
 pub(crate) mod node;

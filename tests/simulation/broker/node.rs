@@ -55,6 +55,8 @@ pub(crate) fn options(address: &str) -> BrokerOptions {
         .with("group.consumer.session.timeout.ms", "2000")
         .with("group.consumer.min.heartbeat.interval.ms", "300")
         .with("group.consumer.heartbeat.interval.ms", "300")
+        .with("transaction.state.log.num.partitions", "2")
+        .with("transaction.abort.timed.out.transaction.cleanup.interval.ms", "500")
         .with("log.roll.ms", "2000")
         .with("log.retention.check.interval.ms", "1500")
         .with("log.flush.offset.checkpoint.interval.ms", "700")

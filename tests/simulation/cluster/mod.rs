@@ -13,18 +13,16 @@
 //! What goes wrong stays within what `src/manual/guarantees.md` promises to survive: under `durability=fsync` that is any
 //! combination of faults, under `auto` no power is lost.
 
-mod faults;
-mod moves;
-mod nodes;
-mod planted;
-mod replicas;
+pub(crate) mod faults;
+pub(crate) mod moves;
+pub(crate) mod nodes;
+pub(crate) mod planted;
+pub(crate) mod replicas;
 mod silence;
 mod waits;
 mod watermarks;
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ottla::env::sim::SimRun;
 use tokio::task::JoinError;
@@ -33,7 +31,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::clients::{PARTITIONS, Peer, Plan, Shared, TOPIC, address_of};
 use crate::broker::groups::Group;
-use crate::report::{Report, check_twice};
+use crate::report::{Report, check_twice, try_fresh};
+use moves::OFFSETS;
 use nodes::Cluster;
 use planted::Planted;
 
@@ -92,7 +91,9 @@ async fn live(seed: u64, witness: &Shared) -> (SimRun, Vec<String>) {
         tokio::spawn(inside(2).consume(stop.clone())),
     ];
     let watching = tokio::spawn(watermarks::watch(peers(8), stop.clone()));
-    let moving = tokio::spawn(moves::play(peers(9), cluster.nodes.len(), all_well.clone()));
+    let topics = [(OFFSETS, 1), (TOPIC, PARTITIONS), (TOPIC, PARTITIONS)];
+    let moving = moves::play(peers(9), cluster.nodes.len(), topics.to_vec(), all_well.clone());
+    let moving = tokio::spawn(moving);
     let group = Group::new(seed);
     let members =
         [peers(6), peers(7), inside(3)].map(|peer| tokio::spawn(peer.take_part(group.clone())));
@@ -173,42 +174,9 @@ fn nothing_is_lost_and_each_seed_is_one_run() {
     }
 }
 
-/// Tries `OTTLA_SIM_RUNS` seeds from `OTTLA_SIM_FIRST` on, or as many as it takes for `OTTLA_SIM_OPERATIONS` operations of
-/// clients, on all processors. All that fail are named.
 #[test]
 fn fresh_seeds_find_nothing() {
-    let asked = |name: &str| Some(std::env::var(name).ok()?.parse::<u64>().unwrap());
-    let (runs, wanted) = (asked("OTTLA_SIM_RUNS"), asked("OTTLA_SIM_OPERATIONS"));
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    let first = asked("OTTLA_SIM_FIRST").unwrap_or(now.as_secs() << 16);
-    let most = runs.unwrap_or(if wanted.is_some() { u64::MAX - first } else { FRESH });
-    let wanted = wanted.unwrap_or(u64::MAX);
-    let (next, operations) = (AtomicU64::new(first), AtomicU64::new(0));
-    let failed = Mutex::new(Vec::new());
-    eprintln!("fresh seeds from {first} on");
-    let work = || {
-        while operations.load(Ordering::Relaxed) < wanted {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed - first >= most {
-                break;
-            }
-            match std::panic::catch_unwind(|| check(seed)) {
-                Ok(more) => drop(operations.fetch_add(more as u64, Ordering::Relaxed)),
-                Err(_) => failed.lock().unwrap().push(seed),
-            }
-        }
-    };
-    let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
-    std::thread::scope(|scope| {
-        for _ in 0..threads.min(most) {
-            scope.spawn(work);
-        }
-    });
-    let (failed, tried) =
-        (failed.into_inner().unwrap(), next.into_inner().min(first + most) - first);
-    let operations = operations.into_inner();
-    eprintln!("{operations} operations of clients in {tried} runs, each twice");
-    assert!(failed.is_empty(), "{} of {tried} seeds failed: {failed:?}", failed.len());
+    try_fresh(FRESH, check);
 }
 
 /// Runs the seed of `OTTLA_SIM_SEED`, and prints what happened; with `OTTLA_LOG=info` also what the nodes say.
@@ -216,12 +184,6 @@ fn fresh_seeds_find_nothing() {
 fn replayed() {
     let Ok(seed) = std::env::var("OTTLA_SIM_SEED") else { return };
     nodes::log();
-    let report = run(seed.parse().unwrap(), None);
-    let (operations, acknowledged) = (report.operations(), report.history.acknowledged());
-    let (text, took, hash) = (report.text(), report.took, report.hash);
-    eprintln!(
-        "{text}hash {hash:016x}, {took:?}, {operations} operations, {acknowledged} acknowledged"
-    );
-    eprintln!("findings {:#?}", report.findings);
+    run(seed.parse().unwrap(), None).print();
     check(seed.parse().unwrap());
 }

@@ -9,21 +9,26 @@ use ottla::protocol::messages::alter_partition_reassignments::{
 use ottla::protocol::messages::elect_leaders::{ElectLeadersRequest, TopicPartitions};
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::clients::{PARTITIONS, Peer, TOPIC};
+use crate::broker::clients::Peer;
 use crate::broker::frames::Wire;
 
-const OFFSETS: &str = "__consumer_offsets";
+/// The topic of offsets.
+pub(crate) const OFFSETS: &str = "__consumer_offsets";
 const REPLICAS: usize = 3;
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// What a preferred leader is elected with.
 const PREFERRED: i8 = 0;
 
-/// Moves leaders, and with five nodes replicas, until all is well.
-pub(crate) async fn play(peer: Peer, nodes: usize, all_well: CancellationToken) {
+/// Moves leaders, and with five nodes replicas, of these topics with so many partitions, until all is well.
+pub(crate) async fn play(
+    peer: Peer,
+    nodes: usize,
+    topics: Vec<(&'static str, i32)>,
+    all_well: CancellationToken,
+) {
     while !all_well.is_cancelled() {
         peer.rest(6000).await;
-        let (topic, partitions) =
-            if peer.random.one_in(3) { (OFFSETS, 1) } else { (TOPIC, PARTITIONS) };
+        let (topic, partitions) = topics[peer.random.below(topics.len() as u64) as usize];
         let partition = peer.random.below(partitions as u64) as i32;
         let replicas = some_nodes(&peer.random, nodes);
         let servers = &peer.plan.servers;

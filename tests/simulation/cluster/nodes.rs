@@ -36,6 +36,7 @@ impl Cluster {
                 .with("durability", if by_fsync { "fsync" } else { "auto" })
                 .with("default.replication.factor", "3")
                 .with("offsets.topic.replication.factor", "3")
+                .with("transaction.state.log.replication.factor", "3")
                 .with("min.insync.replicas", MIN_IN_SYNC.to_string())
                 // Each replica is compacted when its broker likes: they are equal only before.
                 .with("log.cleaner.enable", "false")

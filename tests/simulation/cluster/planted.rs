@@ -4,6 +4,7 @@ use std::fmt;
 
 use ottla::env::sim::Mutation;
 use ottla::machine::replica::mistakes::{self, Mistake};
+use ottla::machine::transaction::mistakes as transactions;
 
 /// What is done wrong on purpose.
 #[derive(Clone, Copy)]
@@ -12,6 +13,8 @@ pub(crate) enum Planted {
     Shell(Mutation),
     /// By the rules of a replica.
     Rule(Mistake),
+    /// By the rules of transactions.
+    Transaction(transactions::Mistake),
 }
 
 impl fmt::Debug for Planted {
@@ -19,20 +22,23 @@ impl fmt::Debug for Planted {
         match self {
             Self::Shell(mutation) => mutation.fmt(formatter),
             Self::Rule(mistake) => mistake.fmt(formatter),
+            Self::Transaction(mistake) => mistake.fmt(formatter),
         }
     }
 }
 
 /// Plants a fault on this thread, or takes back what was planted.
 pub(crate) fn plant(planted: Option<Planted>) {
-    let (mut mutation, mut mistake) = (None, None);
+    let (mut mutation, mut mistake, mut of_transactions) = (None, None, None);
     match planted {
         Some(Planted::Shell(one)) => mutation = Some(one),
         Some(Planted::Rule(one)) => mistake = Some(one),
+        Some(Planted::Transaction(one)) => of_transactions = Some(one),
         None => {}
     }
     ottla::env::sim::plant(mutation);
     mistakes::plant(mistake);
+    transactions::plant(of_transactions);
 }
 
 /// The first seed that finds a planted fault, and what it finds.

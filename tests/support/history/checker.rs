@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Event, Group, History, Partition, Process};
+use super::{Event, Group, History, Origin, Partition, Process, Transaction, transactions};
 
 /// What must not happen, with its evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +40,22 @@ pub(crate) enum Anomaly {
     StrayPoll { process: Process, group: Group, partition: Partition, offset: i64 },
     /// The members that had a partition when the group had come to rest: not one.
     Owners { group: Group, partition: Partition, owners: Vec<Process> },
+    /// A reader of what is committed was given a value of a transaction before anybody had asked to commit that.
+    EarlyRead { process: Process, transaction: Transaction, partition: Partition, value: String },
+    /// Of a transaction, some values are there for readers of what is committed, and some are not.
+    Torn { transaction: Transaction, seen: String, missing: String },
+    /// A later write of a process is at an earlier offset.
+    NonmonotonicWrite { process: Process, partition: Partition, from: i64, to: i64 },
+    /// A last stable offset was behind one that was told before.
+    StableWentBack { partition: Partition, from: (i32, i64), to: (i32, i64) },
+    /// A last stable offset was beyond a record of a transaction that was open, and was committed later.
+    StablePassesOpen { transaction: Transaction, partition: Partition, record: i64, stable: i64 },
+    /// Two committed values were made from one.
+    MadeTwice { of: Origin, values: [String; 2] },
+    /// No committed value was made from one that is committed.
+    NotMade { of: Origin, value: String },
+    /// A member began beyond every offset that anybody had asked to commit.
+    BeganTooFar { group: Group, partition: Partition, committed: i64, began: i64 },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,6 +77,21 @@ struct Log {
 
 /// All anomalies of a history.
 pub(crate) fn check(history: &History) -> Vec<Anomaly> {
+    let mut found = Vec::new();
+    for view in transactions::views(history) {
+        // What is wrong with sends shows in each of the views.
+        for anomaly in check_view(&view) {
+            if !found.contains(&anomaly) {
+                found.push(anomaly);
+            }
+        }
+    }
+    transactions::check(history, &mut found);
+    found
+}
+
+/// The anomalies of what readers of one kind are to see.
+fn check_view(history: &History) -> Vec<Anomaly> {
     let mut logs: BTreeMap<&str, Log> = BTreeMap::new();
     let mut found = Vec::new();
     for event in &history.events {

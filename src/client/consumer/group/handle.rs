@@ -126,9 +126,10 @@ impl GroupHandle {
     }
 
     fn check_owned(&self, offsets: &Committed, now: &View) -> Result<()> {
-        // One that came back after a loss of which the caller does not know was another member's meanwhile.
+        // A partition that was lost, and is the member's again before the caller has heard of it: another member may
+        // have read on meanwhile, so that these offsets would take the group back.
         let is_foreign = |partition: &&TopicPartition| {
-            !now.owned.contains(*partition) || self.link.is_lost(partition)
+            !now.owned.contains(*partition) || self.link.is_outdated(partition)
         };
         let foreign: Vec<&TopicPartition> = offsets.keys().filter(is_foreign).collect();
         if foreign.is_empty() {
@@ -183,8 +184,9 @@ impl GroupHandle {
     ///
     /// # Errors
     ///
-    /// When a partition no longer belongs to this member (`ILLEGAL_GENERATION`): the coordinator only compares
-    /// generations, and this member may be in one that gave the partition to another.
+    /// When a partition no longer belongs to this member, or was lost and is its again since the caller last polled
+    /// (`ILLEGAL_GENERATION`): the coordinator only compares generations, and this member may be in one that gave the partition to
+    /// another, or in one after that.
     pub fn metadata_of_owner(
         &self,
         offsets: &BTreeMap<TopicPartition, OffsetAndMetadata>,

@@ -145,13 +145,13 @@ impl Link {
         self.work.notify_one();
     }
 
-    /// Whether the caller has still to hear that it lost a partition.
-    pub(super) fn is_lost(&self, partition: &TopicPartition) -> bool {
-        self.seam().handover.is_lost(partition)
-    }
-
     pub(super) fn tell(&self) -> Option<Told> {
         self.seam().handover.tell()
+    }
+
+    /// Whether what the caller has of a partition is from before that was lost, though the member may have it again.
+    pub(super) fn is_outdated(&self, partition: &TopicPartition) -> bool {
+        self.seam().handover.is_outdated(partition)
     }
 
     /// Whether the caller must be told something before it gets more rows.

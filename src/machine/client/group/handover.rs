@@ -9,7 +9,9 @@
 //! - HND-1: the caller hears of partitions in the order lost, revoked, assigned.
 //! - HND-2: a partition that is told as revoked or lost was told as assigned before, and every
 //!   partition is with the caller at most once.
-//! - HND-3: the memory is bounded by the partitions of the assignment, however long the caller stays
+//! - HND-3: what the caller has of a partition counts for nothing ([`Handover::is_outdated`]) once that was lost, also if the member has
+//!   it again: another member may have had it meanwhile.
+//! - HND-4: the memory is bounded by the partitions of the assignment, however long the caller stays
 //!   away.
 
 use super::Partitions;
@@ -135,11 +137,10 @@ impl Handover {
         self.is_assignment_due() || !self.lost.is_empty() || !self.revoked.is_empty()
     }
 
-    /// Whether a partition was lost, which the caller does not know yet: what it does with what it has of it is void,
-    /// even if the member was given the partition again since.
+    /// Whether the caller has yet to hear that a partition was lost, or that the member has it, for the first time or again (HND-3).
     #[must_use]
-    pub fn is_lost(&self, partition: &TopicPartition) -> bool {
-        self.lost.contains(partition)
+    pub fn is_outdated(&self, partition: &TopicPartition) -> bool {
+        self.lost.contains(partition) || self.assigned.contains(partition)
     }
 
     /// What the caller knows that it has.
@@ -189,20 +190,6 @@ mod tests {
     }
 
     #[test]
-    fn what_came_back_after_a_loss_stays_lost_until_the_caller_hears_of_it() {
-        let mut ledger = Handover::default();
-        ledger.assign(some(&[0]));
-        ledger.tell();
-        let partition = TopicPartition::new("t", 0);
-        ledger.lose(&some(&[0]), "late".to_owned());
-        ledger.assign(some(&[0]));
-        assert!(ledger.is_lost(&partition));
-        ledger.tell();
-        assert!(!ledger.is_lost(&partition));
-        assert_eq!(ledger.tell(), Some(Told::Assigned(some(&[0]))));
-    }
-
-    #[test]
     fn what_was_revoked_and_lost_is_told_once() {
         let mut ledger = Handover::default();
         ledger.assign(some(&[0, 1]));
@@ -216,6 +203,26 @@ mod tests {
         assert_eq!(ledger.tell(), None);
         ledger.acknowledge();
         assert!(!ledger.take_release());
+    }
+
+    #[test]
+    fn what_was_lost_and_is_there_again_is_another_matter() {
+        let partition = TopicPartition::new("t", 0);
+        let mut ledger = Handover::default();
+        ledger.assign(some(&[0]));
+        assert!(ledger.is_outdated(&partition), "the caller knows nothing of it");
+        ledger.tell();
+        assert!(!ledger.is_outdated(&partition));
+        ledger.revoke(&some(&[0]));
+        assert!(!ledger.is_outdated(&partition), "until the caller has given it up");
+        ledger.lose(&some(&[0]), "silent for too long".to_owned());
+        assert!(ledger.is_outdated(&partition));
+        ledger.assign(some(&[0]));
+        assert!(ledger.is_outdated(&partition));
+        ledger.tell();
+        assert!(ledger.is_outdated(&partition), "it was only told that it was lost");
+        ledger.tell();
+        assert!(!ledger.is_outdated(&partition));
     }
 
     proptest! {

@@ -1,0 +1,67 @@
+//! Faults that are planted in what serves transactions are found.
+//!
+//! Those of the log show where three things come together that seldom do: a marker that is lost with its leader
+//! (`StableBeforeMarker`), one that arrives twice (`TakesOldProducers`), a batch that is overtaken by the end of its
+//! transaction (`ForgetsGuards`). The log alone, in `tests/simulation/transactions.rs`, shows them at once.
+
+use ottla::env::sim::Mutation;
+use ottla::machine::transaction::mistakes::Mistake;
+
+use super::{alone, together};
+use crate::cluster::planted::Planted;
+
+/// Within these seeds each of them shows.
+const SEEDS_TO_FIND: std::ops::Range<u64> = 0..4;
+
+/// Those that a node shows that is alone.
+const ALONE: [Planted; 6] = [
+    Planted::Shell(Mutation::ShowsOpenTransactions),
+    Planted::Transaction(Mistake::CompletesBeforeMarkers),
+    Planted::Transaction(Mistake::TakesOldEpochs),
+    Planted::Transaction(Mistake::ForgetsMarkers),
+    Planted::Transaction(Mistake::ShowsPendingOffsets),
+    Planted::Transaction(Mistake::ForgetsTimeouts),
+];
+
+/// The first seed that finds a planted fault, and what it finds.
+fn finds(
+    planted: Planted,
+    run: fn(u64, Option<Planted>) -> crate::report::Report,
+    mut seeds: std::ops::Range<u64>,
+) -> Option<(u64, String)> {
+    seeds.find_map(|seed| {
+        // Where a fault keeps a node from starting, the run ends with a panic.
+        let findings = std::panic::catch_unwind(|| run(seed, Some(planted)).findings)
+            .unwrap_or_else(|_| vec!["the run panicked".to_owned()]);
+        Some((seed, findings.into_iter().next()?))
+    })
+}
+
+#[test]
+fn planted_faults_are_found() {
+    let mut overlooked = Vec::new();
+    for planted in ALONE {
+        match finds(planted, alone::run, SEEDS_TO_FIND) {
+            Some((seed, finding)) => eprintln!("{planted:?}: seed {seed}: {finding:.100}"),
+            None => overlooked.push(planted),
+        }
+    }
+    assert!(overlooked.is_empty(), "not found within the seeds {SEEDS_TO_FIND:?}: {overlooked:?}");
+}
+
+/// Looks for one: `OTTLA_SIM_PLANTED=alone:TakesOldEpochs:0..40`.
+#[test]
+fn sought() {
+    let Ok(asked) = std::env::var("OTTLA_SIM_PLANTED") else { return };
+    let [place, name, range] = asked.splitn(3, ':').collect::<Vec<_>>()[..] else { return };
+    let (first, end) = range.split_once("..").unwrap();
+    let run = match place {
+        "alone" => alone::run,
+        _ => together::run,
+    };
+    let shell = Mutation::OF_TRANSACTIONS.into_iter().map(Planted::Shell);
+    let mut all = shell.chain(Mistake::ALL.into_iter().map(Planted::Transaction));
+    let planted = all.find(|planted| format!("{planted:?}") == name).unwrap();
+    let seeds = first.parse().unwrap()..end.parse().unwrap();
+    eprintln!("{planted:?}: {:?}", finds(planted, run, seeds));
+}
