@@ -20,6 +20,7 @@ mod compaction;
 mod fetching;
 mod groups;
 mod hostile;
+mod hostile_transactions;
 mod independent;
 mod joining;
 mod lifecycle;
