@@ -13,6 +13,7 @@ use ottla::protocol::messages::add_offsets_to_txn::AddOffsetsToTxnRequest;
 use ottla::protocol::messages::add_partitions_to_txn::{
     AddPartitionsToTxnRequest, AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
 };
+use ottla::protocol::messages::describe_producers::{DescribeProducersRequest, TopicRequest};
 use ottla::protocol::messages::end_txn::EndTxnRequest;
 use ottla::protocol::messages::fetch::{FetchRequest, PartitionData};
 use ottla::protocol::messages::find_coordinator::FindCoordinatorRequest;
@@ -557,6 +558,13 @@ fn a_follower_shows_what_is_committed_as_soon_as_it_knows() {
         let records = ottla::record::Batches::new(data.records.unwrap().into_bytes());
         let last = records.map(|batch| batch.unwrap().header().last_offset().0).max();
         assert_eq!(last, Some(open - 1), "node {node}: nothing of what is open");
+        let topic = TopicRequest { name: "a".into(), partition_indexes: vec![0] };
+        let asked = DescribeProducersRequest { topics: vec![topic] };
+        let told = client.call(0, asked).topics.remove(0).partitions.remove(0);
+        assert_eq!(told.error_code, 0, "node {node}: {told:?}");
+        let starts: Vec<_> =
+            told.active_producers.iter().map(|one| one.current_txn_start_offset).collect();
+        assert_eq!(starts, [open], "node {node}");
         // What is not there yet is waited for, and comes with the end of the transaction.
         let mut request = FetchRequest { isolation_level: 1, ..fetch_request("a", 0, open) };
         (request.min_bytes, request.max_wait_ms) = (1, 50_000);

@@ -321,7 +321,6 @@ class Ottla(Copier):
 
     def copy(self) -> None:
         with (
-            contextlib.ExitStack() as producers,
             ottla.connect(self.bootstrap) as kafka,
             kafka.consumer(
                 NUMBERS,
@@ -331,6 +330,7 @@ class Ottla(Copier):
                 max_rows=BATCH,
                 max_wait=0.05,
             ) as consumer,
+            contextlib.ExitStack() as producers,
         ):
             producer = producers.enter_context(_made(kafka, self.name))
             while not self.stopping.is_set():

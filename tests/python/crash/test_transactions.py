@@ -174,3 +174,27 @@ def test_each_number_is_copied_once(nodes: Nodes) -> None:
         assert group_offsets(nodes.bootstrap, account.group) == feeder.sent
         assert len(account.committed) > KILLS
         assert account.aborted, "some were to be"
+
+
+@pytest.mark.parametrize(
+    ("copies", "seals", "said"),
+    [
+        (["a 0", "a 1", "b 2"], "aaabbb", ""),
+        (["a 0", "a 1"], "aaa", "2 is lost"),
+        (["a 0", "a 1", "b 2", "c 2"], "aaabbbccc", "2 is there 2 times"),
+        (["a 0", "b 2"], "aaabbb", "a is torn: [0] of [0, 1], 3 seals"),
+        (["a 0", "a 1", "b 2"], "aaabb", "b is torn: [2] of [2], 2 seals"),
+        (["c 2"], "ccc", "a was committed, and is lost"),
+        (["a 0", "a 1", "d 2"], "aaaddd", "d was aborted, and is visible"),
+        (["a 0", "a 1", "e 2"], "aaaeee", "e was left open, and is visible"),
+    ],
+)
+def test_the_account_tells_what_is_wrong(copies: list[str], seals: str, said: str) -> None:
+    account = Account("forged")
+    account.attempts = {"a": [0, 1], "b": [2], "c": [2], "d": [2], "e": [2]}
+    account.committing = {"a", "b", "c"}
+    account.committed, account.aborted, account.left_open = {"a"}, {"d"}, {"e"}
+    faults = account.judge(copies, list(seals), 3)
+    assert said in faults if said else faults == []
+    account.read(account.copies, "d 2")
+    assert account.faults == ["forged-copies: d 2 is visible before its commit began"]
