@@ -105,14 +105,26 @@ class Copier:
         self.process.stdout.close()
 
 
+class Broker:
+    """A broker, which is killed and started again on its data."""
+
+    def __init__(self, data: Path) -> None:
+        self.process = BrokerProcess(data)
+        self.bootstrap = self.process.bootstrap
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process = BrokerProcess(self.process.data_dir, port=self.process.port)
+
+
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[BrokerProcess]:
-    broker = BrokerProcess(tmp_path / "data")
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    broker = Broker(tmp_path / "data")
     yield broker
-    broker.kill()
+    broker.process.kill()
 
 
-def copy_while_it_is_killed(broker: BrokerProcess, command: list[str], instances: int) -> None:
+def copy_while_it_is_killed(broker: Broker, command: list[str], instances: int) -> None:
     source, target = (create(broker.bootstrap, name, PARTITIONS) for name in ("source", "target"))
     plain = Producer({"bootstrap.servers": broker.bootstrap})
     for partition in range(PARTITIONS):
@@ -127,14 +139,11 @@ def copy_while_it_is_killed(broker: BrokerProcess, command: list[str], instances
         values: list[str] = []
         while len(values) < COUNT:
             said = [copier.said[-10:] for copier in copiers]
-            assert time.monotonic() < deadline, (len(values), said, broker.stderr())
+            assert time.monotonic() < deadline, (len(values), said, broker.process.stderr())
             values = read(broker.bootstrap, target, partitions=PARTITIONS)
             if kills and len(values) >= kills[0]:
                 kills.pop(0)
-                broker.process.kill()
-                broker.process.wait(30)
-                again = BrokerProcess(broker.data_dir, port=broker.port)
-                broker.process = again.process
+                broker.kill()
             for copier in copiers:
                 copier.look_after()
     finally:
@@ -161,9 +170,9 @@ def copy_while_it_is_killed(broker: BrokerProcess, command: list[str], instances
     assert sum(place.offset for place in places) == COUNT
 
 
-def test_franz_go_copies_exactly_once(broker: BrokerProcess, franz_go: list[str]) -> None:
+def test_franz_go_copies_exactly_once(broker: Broker, franz_go: list[str]) -> None:
     copy_while_it_is_killed(broker, franz_go, 2)
 
 
-def test_kafkajs_copies_exactly_once(broker: BrokerProcess, kafkajs: list[str]) -> None:
+def test_kafkajs_copies_exactly_once(broker: Broker, kafkajs: list[str]) -> None:
     copy_while_it_is_killed(broker, kafkajs, 1)
