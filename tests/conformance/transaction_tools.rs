@@ -140,7 +140,8 @@ fn transactions_are_listed_described_and_terminated() {
     let text = cluster.run(TRANSACTIONS, &hanging);
     assert!(rows(&text).is_empty(), "{text}");
     cluster.run(TRANSACTIONS, &["forceTerminateTransaction", "--transactionalId", "open"]);
-    described(&cluster, "open", "CompleteAbort");
+    // Aborted, and initialised in the name of the administrator.
+    described(&cluster, "open", "Empty");
     let error = cluster.block_on(open.commit()).unwrap_err();
     assert_eq!(error.code(), ErrorCode::ProducerFenced, "{}", error.chain());
     assert_eq!(committed(&cluster, &client, "t"), 2);
@@ -405,12 +406,13 @@ fn the_files_of_transactions_are_dumped() {
         "consumer.ConsoleConsumer",
         &["--topic", topic, "--formatter", formatter, "--from-beginning", "--timeout-ms", "10000"],
     );
-    let rows = text.lines().filter(|line| line.starts_with('{'));
-    let rows: Vec<Value> = rows.map(|line| serde_json::from_str(line).unwrap()).collect();
+    let begin = text.find('{').unwrap_or_else(|| panic!("no record: {text}"));
+    let rows = serde_json::Deserializer::from_str(&text[begin..]).into_iter::<Value>();
+    let rows: Vec<Value> = rows.map_while(Result::ok).collect();
     let last = rows.iter().rfind(|row| row["key"]["data"]["transactionalId"] == "writer");
     let last = &last.expect("a record of the id")["value"]["data"];
     assert_eq!(last["producerId"].to_string(), producer_id, "{last}");
-    assert_eq!(last["transactionStatus"], "CompleteCommit", "{last}");
+    assert!([4.into(), "CompleteCommit".into()].contains(&last["transactionStatus"]), "{last}");
 }
 
 #[test]

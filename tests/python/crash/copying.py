@@ -39,6 +39,18 @@ SETTINGS = {
 }
 
 
+#: What a consumer is told while coordinators move, though librdkafka does not call it retriable.
+AGAIN = {
+    "_TIMED_OUT",
+    "_TRANSPORT",
+    "_WAIT_COORD",
+    "COORDINATOR_LOAD_IN_PROGRESS",
+    "COORDINATOR_NOT_AVAILABLE",
+    "NOT_COORDINATOR",
+    "UNSTABLE_OFFSET_COMMIT",
+}
+
+
 class Moments:
     """Steps of all programs, of which one is the moment at which something is to happen."""
 
@@ -309,7 +321,7 @@ def _persevere(call: Any) -> Any:
             return call()
         except KafkaException as error:
             told = error.args[0]
-            can_go_on = told.retriable() or told.name() in ("_TIMED_OUT", "_TRANSPORT")
+            can_go_on = told.retriable() or told.name() in AGAIN
             if not can_go_on or told.txn_requires_abort() or time.monotonic() > deadline:
                 raise
 
