@@ -214,7 +214,6 @@ fn transactions_that_hang_are_found_and_aborted() {
         acks: -1,
         timeout_ms: 10_000,
         topic_data: vec![topic],
-        ..ProduceRequest::default()
     };
     let mut answer = WireClient::connect(cluster.address(1)).call(9, request);
     let answer = answer.responses.remove(0).partition_responses.remove(0);

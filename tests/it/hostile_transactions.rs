@@ -1,8 +1,8 @@
-//! Transactions that go wrong: strangers, partitions that are not there or vanish, more transactions than anybody has, and
-//! producers that never come back.
+//! Transactions that go wrong: strangers, partitions that are not there, more transactions than anybody has, and producers
+//! that never come back.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use ottla::broker::BrokerOptions;
@@ -13,7 +13,6 @@ use ottla::protocol::messages::add_offsets_to_txn::AddOffsetsToTxnRequest;
 use ottla::protocol::messages::add_partitions_to_txn::{
     AddPartitionsToTxnRequest, AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
 };
-use ottla::protocol::messages::describe_producers::{DescribeProducersRequest, TopicRequest};
 use ottla::protocol::messages::end_txn::EndTxnRequest;
 use ottla::protocol::messages::fetch::{FetchRequest, PartitionData};
 use ottla::protocol::messages::find_coordinator::FindCoordinatorRequest;
@@ -28,13 +27,11 @@ use ottla::protocol::messages::write_txn_markers::{
 use ottla::record::BatchOptions;
 use ottla::types::{ProducerEpoch, ProducerId, Sequence};
 
-use crate::cluster::{create_with, metadata};
 use crate::support::{
     Client, PATIENCE, TestBroker, anonymous_memory, batch, batch_with, fetch_request,
     produce_request,
 };
-use crate::three::{self, NODES};
-use crate::transactions::{add, coordinator, delete, describe, end, init, list, wait_for};
+use crate::transactions::{add, coordinator, describe, end, init, list, wait_for};
 
 type Producer = (i64, i16);
 
@@ -63,7 +60,12 @@ fn produce_of(
 }
 
 /// Produces the first record of a transaction in a partition to its leader, as soon as that and the coordinator are ready.
-fn produce(client: &mut Client, of: (&str, Producer), place: (&str, i32), value: &[u8]) -> i64 {
+pub(crate) fn produce(
+    client: &mut Client,
+    of: (&str, Producer),
+    place: (&str, i32),
+    value: &[u8],
+) -> i64 {
     let began = Instant::now();
     loop {
         let mut response = client.call(ADDS, produce_of(of, place, value));
@@ -90,13 +92,17 @@ fn all<C: Call>(client: &mut Client, version: i16, requests: Vec<C>) -> Vec<C::R
     answers
 }
 
-fn fetch_committed(client: &mut Client, place: (&str, i32), offset: i64) -> PartitionData {
+pub(crate) fn fetch_committed(
+    client: &mut Client,
+    place: (&str, i32),
+    offset: i64,
+) -> PartitionData {
     let request = FetchRequest { isolation_level: 1, ..fetch_request(place.0, place.1, offset) };
     client.call(12, request).responses.remove(0).partitions.remove(0)
 }
 
 /// The committed values of a topic, sorted.
-fn committed(brokers: &[&TestBroker], topic: &str) -> Vec<String> {
+pub(crate) fn committed(brokers: &[&TestBroker], topic: &str) -> Vec<String> {
     use arrow::array::AsArray as _;
     let config = ClientConfig {
         bootstrap_servers: brokers.iter().map(|broker| broker.address().to_string()).collect(),
@@ -461,181 +467,4 @@ fn producers_that_vanish_leave_nothing_open() {
     }
     assert_eq!(committed(&[&broker], "a"), ["behind them"]);
     broker.stop();
-}
-
-/// Three nodes.
-struct Nodes {
-    nodes: BTreeMap<i32, TestBroker>,
-    _directory: tempfile::TempDir,
-}
-
-impl Nodes {
-    fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let options = three::options(directory.path());
-        let all = NODES.iter().map(|id| options[id].clone()).collect();
-        let nodes = NODES.into_iter().zip(TestBroker::start_together(all)).collect();
-        Self { nodes, _directory: directory }
-    }
-
-    /// Creates a topic with one partition, of which all have a copy; returns its leader.
-    fn create(&self, topic: &str) -> i32 {
-        let mut client = self.nodes[&1].client();
-        create_with(&mut client, topic, 1, 3);
-        self.leader(topic)
-    }
-
-    fn leader(&self, topic: &str) -> i32 {
-        let mut client = self.nodes.values().next().unwrap().client();
-        let began = Instant::now();
-        loop {
-            let mut described = metadata(&mut client, topic);
-            let mut topic = described.topics.remove(0);
-            if let Some(one) = topic.partitions.pop()
-                && one.isr_nodes.len() == 3
-                && one.leader_id > 0
-            {
-                return one.leader_id;
-            }
-            assert!(began.elapsed() < PATIENCE, "{topic:?}");
-        }
-    }
-
-    fn client(&self, node: i32) -> Client {
-        self.nodes[&node].client()
-    }
-
-    fn coordinator(&self, id: &str) -> Client {
-        let node = coordinator(&mut self.client(1), id);
-        self.client(node)
-    }
-
-    fn all(&self) -> Vec<&TestBroker> {
-        self.nodes.values().collect()
-    }
-
-    fn kill(self) {
-        self.nodes.into_values().for_each(TestBroker::kill);
-    }
-}
-
-#[test]
-fn a_follower_shows_what_is_committed_as_soon_as_it_knows() {
-    let nodes = Nodes::start();
-    let leader = nodes.create("a");
-    let (mut at_leader, mut at_coordinator) = (nodes.client(leader), nodes.coordinator("t"));
-    let mut producer = init(&mut at_coordinator, "t");
-    let mut aborted = Vec::new();
-    for (committed, state) in [(true, "CompleteCommit"), (false, "CompleteAbort")] {
-        let first = produce(&mut at_leader, ("t", producer), ("a", 0), b"ended");
-        if !committed {
-            aborted.push((producer.0, first));
-        }
-        let ended = end(&mut at_coordinator, 5, "t", producer, committed);
-        assert_eq!(ended.error_code, 0);
-        wait_for(&mut at_coordinator, "t", state);
-        producer = (ended.producer_id, ended.producer_epoch);
-    }
-    // Two records, and two markers.
-    let open = produce(&mut at_leader, ("t", producer), ("a", 0), b"open");
-    assert_eq!(open, 4);
-    at_leader.produce("a", 0, -1, batch(&[b"behind it"]));
-    let mut waiting = Vec::new();
-    for node in NODES {
-        let mut client = nodes.client(node);
-        let began = Instant::now();
-        let data = loop {
-            let data = fetch_committed(&mut client, ("a", 0), 0);
-            if data.error_code == 0 && data.high_watermark == 6 {
-                break data;
-            }
-            assert!(began.elapsed() < PATIENCE, "node {node}: {data:?}");
-        };
-        assert_eq!(data.last_stable_offset, open, "node {node}");
-        let told = data.aborted_transactions.unwrap_or_default();
-        let told: Vec<_> = told.iter().map(|one| (one.producer_id, one.first_offset)).collect();
-        assert_eq!(told, aborted, "node {node}");
-        let records = ottla::record::Batches::new(data.records.unwrap().into_bytes());
-        let last = records.map(|batch| batch.unwrap().header().last_offset().0).max();
-        assert_eq!(last, Some(open - 1), "node {node}: nothing of what is open");
-        let topic = TopicRequest { name: "a".into(), partition_indexes: vec![0] };
-        let asked = DescribeProducersRequest { topics: vec![topic] };
-        let told = client.call(0, asked).topics.remove(0).partitions.remove(0);
-        assert_eq!(told.error_code, 0, "node {node}: {told:?}");
-        let starts: Vec<_> =
-            told.active_producers.iter().map(|one| one.current_txn_start_offset).collect();
-        assert_eq!(starts, [open], "node {node}");
-        // What is not there yet is waited for, and comes with the end of the transaction.
-        let mut request = FetchRequest { isolation_level: 1, ..fetch_request("a", 0, open) };
-        (request.min_bytes, request.max_wait_ms) = (1, 50_000);
-        let number = client.send(12, request);
-        waiting.push((node, client, number));
-    }
-    assert_eq!(end(&mut at_coordinator, 5, "t", producer, true).error_code, 0);
-    let began = Instant::now();
-    for (node, mut client, number) in waiting {
-        let mut answer = client.receive::<FetchRequest>(12, number);
-        let data = answer.responses.remove(0).partitions.remove(0);
-        assert_eq!(data.error_code, 0, "node {node}");
-        assert!(!data.records.unwrap().is_empty(), "node {node}");
-        assert!(began.elapsed() < Duration::from_secs(25), "node {node} waited to the end");
-    }
-    nodes.kill();
-}
-
-#[test]
-fn a_topic_that_is_deleted_with_records_keeps_no_id() {
-    let nodes = Nodes::start();
-    let leaders = ["kept", "gone", "again"].map(|topic| (topic, nodes.create(topic)));
-    let mut at_coordinator = nodes.coordinator("t");
-    let producer = init(&mut at_coordinator, "t");
-    for (topic, leader) in leaders {
-        produce(&mut nodes.client(leader), ("t", producer), (topic, 0), b"value");
-    }
-    for topic in ["gone", "again"] {
-        delete(&mut nodes.client(1), topic);
-    }
-    // Another topic by the same name has nothing to do with it.
-    let leader = nodes.create("again");
-    assert_eq!(end(&mut at_coordinator, 5, "t", producer, true).error_code, 0);
-    assert!(wait_for(&mut at_coordinator, "t", "CompleteCommit").topics.is_empty());
-    assert_eq!(committed(&nodes.all(), "kept"), ["value"]);
-    let mut client = nodes.client(leader);
-    assert_eq!(client.produce("again", 0, -1, batch(&[b"new"])).error_code, 0);
-    let began = Instant::now();
-    while committed(&nodes.all(), "again") != ["new"] {
-        assert!(began.elapsed() < PATIENCE, "{:?}", committed(&nodes.all(), "again"));
-    }
-    nodes.kill();
-}
-
-#[test]
-fn a_coordinator_that_is_killed_between_decision_and_markers_is_succeeded() {
-    let mut nodes = Nodes::start();
-    let leader = nodes.create("a");
-    let (first, id) = (0..)
-        .map(|number| format!("t{number}"))
-        .find_map(|id| {
-            let node = coordinator(&mut nodes.client(1), &id);
-            (node != leader).then_some((node, id))
-        })
-        .unwrap();
-    let mut at_first = nodes.client(first);
-    let producer = init(&mut at_first, &id);
-    produce(&mut nodes.client(leader), (&id, producer), ("a", 0), b"value");
-    assert_eq!(end(&mut at_first, 5, &id, producer, true).error_code, 0);
-    // The answer says that it is decided; the markers may be on their way, or not.
-    nodes.nodes.remove(&first).unwrap().kill();
-    let began = Instant::now();
-    let second = loop {
-        let other = *nodes.nodes.keys().next().unwrap();
-        let node = coordinator(&mut nodes.client(other), &id);
-        if node != first {
-            break node;
-        }
-        assert!(began.elapsed() < PATIENCE);
-    };
-    wait_for(&mut nodes.client(second), &id, "CompleteCommit");
-    assert_eq!(committed(&nodes.all(), "a"), ["value"]);
-    nodes.kill();
 }

@@ -33,5 +33,6 @@ mod support;
 mod three;
 mod topics;
 mod transactions;
+mod transactions_of_three;
 #[path = "../support/wire_client.rs"]
 mod wire_client;
