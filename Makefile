@@ -22,7 +22,7 @@ PYTHON_SOURCES := pyproject.toml README.md $(shell find python -name '*.py' -o -
 # The steps of `make test`, in order; cheap ones first.
 STEPS := check-format rust-and-wheel check-python python-test readme-test notebook-test
 
-.PHONY: help demo test clippy rust-test kafka-test rust wheel bench versus bench-guard bench-compare simulate simulate-night fuzz fuzz-sample format $(STEPS)
+.PHONY: help demo test clippy rust-test kafka-test rust wheel bench versus bench-guard bench-compare simulate simulate-night kill-transactions fuzz fuzz-sample format $(STEPS)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -114,6 +114,9 @@ simulate: ## many runs of one broker, of clusters and of transactions on both, o
 
 simulate-night: ## clusters, without and with transactions, on fresh seeds until the clients of each have asked for something OPERATIONS=1000000 times
 	OTTLA_SIM_OPERATIONS=$(or $(OPERATIONS),1000000) $(CARGO) test --features sim --test simulation -- --nocapture --test-threads=1 cluster::fresh together::fresh
+
+kill-transactions: $(VENV)/.test $(VENV)/.wheel ## brokers under transactional clients are killed KILLS=20 times, one node and three
+	OTTLA_KILLS=$(or $(KILLS),20) $(BIN)/python -m pytest -s tests/python/crash/test_transactions.py
 
 fuzz: ## let libFuzzer search in every fuzz target for a minute (TARGETS, SECONDS_EACH); needs a C++ compiler
 	OTTLA_FUZZ_CORPUS=$(abspath tests/fuzz/target/corpus) $(CARGO) test --features sim --test fuzz corpus_is_written

@@ -6,6 +6,12 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
 
+use arrow::array::AsArray;
+use ottla::client::{
+    AssignedConsumer, Client, ConsumerConfig, IsolationLevel, PollOptions, ProducerRecord, StartAt,
+};
+use ottla::columnar::DecodeOptions;
+use ottla::types::TopicPartition;
 use serde_json::{Value, json};
 
 use crate::nodes::{Running, Three};
@@ -16,11 +22,18 @@ const OUTPUT: &str = "streams-wordcount-output";
 
 const REPLICAS: &[&[i32]] = &[&[1, 2, 3], &[2, 3, 1], &[3, 1, 2]];
 
-/// One instance of the word count.
-fn word_count(cluster: &Three, instance: usize) -> Running {
+/// Each record once; the group and the coordinator soon give up an instance that was killed.
+const EXACTLY_ONCE: &str = "\
+processing.guarantee=exactly_once_v2
+consumer.session.timeout.ms=6000
+consumer.heartbeat.interval.ms=500
+";
+
+/// One instance of the word count, with these settings besides; it may have been there before.
+fn word_count(cluster: &Three, instance: usize, settings: &str) -> Running {
     let state = cluster.folder(&format!("streams-{instance}"));
     let config = format!(
-        "bootstrap.servers={}\nreplication.factor=3\ncommit.interval.ms=100\nstate.dir={state}\n",
+        "bootstrap.servers={}\nreplication.factor=3\ncommit.interval.ms=100\nstate.dir={state}\n{settings}",
         cluster.servers()
     );
     let config = cluster.file(&format!("streams-{instance}.properties"), &config);
@@ -40,7 +53,7 @@ fn kafka_streams_counts_words_while_nodes_are_killed() {
     for topic in [INPUT, OUTPUT] {
         cluster.until(topic, |partition| partition.isr.len() == 3);
     }
-    let instances = [0, 1].map(|instance| word_count(&cluster, instance));
+    let instances = [0, 1].map(|instance| word_count(&cluster, instance, ""));
     let servers = cluster.servers();
     let consumer = cluster.command(
         "consumer.ConsoleConsumer",
@@ -102,6 +115,138 @@ fn kafka_streams_counts_words_while_nodes_are_killed() {
     let expected: BTreeSet<String> = (0..WORDS).map(|word| word.to_string()).collect();
     assert_eq!(counts.keys().cloned().collect::<BTreeSet<_>>(), expected);
     drop((producer, consumer, instances));
+}
+
+/// Reads the counts of the words that are committed, as they come.
+struct Counts {
+    consumer: AssignedConsumer,
+    /// Those of each word, in order.
+    by_word: BTreeMap<String, Vec<i64>>,
+    rows: usize,
+}
+
+impl Counts {
+    async fn new(client: &Client) -> Self {
+        let columns = ["key", "value"].map(str::to_owned).to_vec();
+        let decode =
+            DecodeOptions { columns: Some(columns), views: false, ..DecodeOptions::default() };
+        let config = ConsumerConfig {
+            isolation_level: IsolationLevel::ReadCommitted,
+            ..client.config().consumer.clone()
+        };
+        let mut consumer = client.consumer_with(config, decode).unwrap();
+        let places =
+            (0..).zip(REPLICAS).map(|(partition, _)| TopicPartition::new(OUTPUT, partition));
+        let starts: Vec<_> = places.map(|place| (place, StartAt::Earliest)).collect();
+        consumer.assign(&starts).await.unwrap();
+        Self { consumer, by_word: BTreeMap::new(), rows: 0 }
+    }
+
+    /// Reads until there are as many.
+    async fn until(&mut self, rows: usize) {
+        let wait = PollOptions { max_wait: Three::PATIENCE, fill: false };
+        while self.rows < rows {
+            let polled = self.consumer.poll(wait).await.unwrap();
+            let polled = polled.unwrap_or_else(|| panic!("{} of {rows} counts", self.rows)).rows;
+            let (words, counts) =
+                (polled["key"].as_binary::<i32>(), polled["value"].as_binary::<i32>());
+            for row in 0..polled.num_rows() {
+                let word = String::from_utf8(words.value(row).to_vec()).unwrap();
+                let count = i64::from_be_bytes(counts.value(row).try_into().unwrap());
+                let of_word = self.by_word.entry(word).or_default();
+                of_word.push(count);
+                let expected = i64::try_from(of_word.len()).unwrap();
+                // One that is lost or there twice would be seen here.
+                assert_eq!(count, expected, "{of_word:?}");
+            }
+            self.rows += polled.num_rows();
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs Java and Apache Kafka's jars"]
+fn kafka_streams_counts_each_word_once_while_nodes_and_instances_are_killed() {
+    const WORDS: usize = 40;
+    const ROUNDS: usize = 60;
+    /// How many words are written that nobody has counted yet, at most.
+    const AHEAD: usize = 200;
+    let mut cluster = Three::start();
+    for topic in [INPUT, OUTPUT] {
+        cluster.create(topic, REPLICAS);
+        cluster.until(topic, |partition| partition.isr.len() == 3);
+    }
+    let mut instances = [0, 1].map(|instance| Some(word_count(&cluster, instance, EXACTLY_ONCE)));
+    let client = cluster.client();
+    let mut counts = cluster.block_on(Counts::new(&client));
+    let producer = cluster.block_on(async { client.producer() }).unwrap();
+    for round in 0..ROUNDS {
+        for word in 0..WORDS {
+            let record = ProducerRecord::new(INPUT, format!("word{word}"));
+            drop(cluster.block_on(producer.send(record)).unwrap());
+        }
+        cluster.block_on(producer.flush());
+        cluster.block_on(counts.until(((round + 1) * WORDS).saturating_sub(AHEAD)));
+        match round {
+            10 => cluster.kill(1),
+            15 => instances[0] = None,
+            20 => cluster.start_nodes(&[1]),
+            25 => instances[0] = Some(word_count(&cluster, 0, EXACTLY_ONCE)),
+            30 => cluster.kill(2),
+            35 => {
+                // The other one, and the node, come back together.
+                instances[1] = None;
+                cluster.start_nodes(&[2]);
+                instances[1] = Some(word_count(&cluster, 1, EXACTLY_ONCE));
+            }
+            45 => cluster.kill(3),
+            50 => cluster.start_nodes(&[3]),
+            _ => {}
+        }
+    }
+    cluster.block_on(counts.until(WORDS * ROUNDS));
+    assert_eq!(counts.by_word.len(), WORDS);
+    drop(instances);
+    // There is no more than that, and Apache Kafka's consumer sees the same.
+    cluster.block_on(async {
+        let end = ProducerRecord::new(OUTPUT, 0_i64.to_be_bytes().to_vec());
+        for (partition, _) in (0..).zip(REPLICAS) {
+            let end = ProducerRecord { partition: Some(partition), ..end.clone() };
+            producer.send_and_wait(end).await.unwrap();
+        }
+    });
+    let count = (WORDS * ROUNDS + REPLICAS.len()).to_string();
+    let text = cluster.run(
+        "consumer.ConsoleConsumer",
+        &[
+            "--topic",
+            OUTPUT,
+            "--from-beginning",
+            "--isolation-level",
+            "read_committed",
+            "--max-messages",
+            &count,
+            "--timeout-ms",
+            "60000",
+            "--formatter-property",
+            "print.key=true",
+            "--formatter-property",
+            "key.separator= ",
+            "--formatter-property",
+            "value.deserializer=org.apache.kafka.common.serialization.LongDeserializer",
+        ],
+    );
+    let ends = text.lines().filter(|line| *line == "null 0").count();
+    assert_eq!(ends, REPLICAS.len(), "{text}");
+    let mut found: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
+    for (word, count) in text.lines().filter_map(|line| line.split_once(' ')) {
+        if word.starts_with("word") {
+            found.entry(word).or_default().push(count.parse().unwrap());
+        }
+    }
+    let found: BTreeMap<String, Vec<i64>> =
+        found.into_iter().map(|(word, of)| (word.to_owned(), of)).collect();
+    assert_eq!(found, counts.by_word);
 }
 
 /// A worker of Kafka Connect in distributed mode, and where it is asked.

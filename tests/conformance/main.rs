@@ -54,6 +54,7 @@ mod scan;
 #[path = "../support/three.rs"]
 mod three;
 mod tools;
+mod transaction_tools;
 mod transactional_producer;
 mod transactions;
 mod transcript;

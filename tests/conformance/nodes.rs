@@ -41,12 +41,23 @@ impl Three {
 
     /// Starts the nodes, and finds Apache Kafka's jars.
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same, with settings of the nodes.
+    pub(crate) fn start_with(settings: &[(&str, &str)]) -> Self {
         let jars = kafka::jars();
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("log4j2.properties"), LOGGING).unwrap();
         let options = three::options(directory.path())
             .into_iter()
-            .map(|(id, options)| (id, options.with("group.initial.rebalance.delay.ms", "0")))
+            .map(|(id, options)| {
+                let options = options.with("group.initial.rebalance.delay.ms", "0");
+                let with = |options: BrokerOptions, (name, value): &(&str, &str)| {
+                    options.with(*name, *value)
+                };
+                (id, settings.iter().fold(options, with))
+            })
             .collect();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(4)
@@ -76,9 +87,19 @@ impl Three {
 
     /// The addresses of all nodes, running or not.
     pub(crate) fn servers(&self) -> String {
-        let listeners = self.options.values().filter_map(|options| options.listeners.as_deref());
-        let addresses = listeners.map(|one| one.trim_start_matches("PLAINTEXT://"));
-        addresses.collect::<Vec<_>>().join(",")
+        NODES.map(|node| self.address(node)).join(",")
+    }
+
+    pub(crate) fn address(&self, node: i32) -> &str {
+        let listeners = self.options[&node].listeners.as_deref().unwrap();
+        listeners.trim_start_matches("PLAINTEXT://")
+    }
+
+    /// The folders of partitions that a node has of a topic.
+    pub(crate) fn partitions(&self, node: i32, topic: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.directory.path().join(node.to_string())).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.rsplit_once('-').is_some_and(|(of, _)| of == topic)).collect()
     }
 
     /// The files of a replica with this extension, in order.
@@ -100,11 +121,16 @@ impl Three {
         path.to_str().unwrap().to_owned()
     }
 
-    /// Makes a folder for a program, and returns its path.
+    /// Makes a folder for a program, if it has none yet, and returns its path.
     pub(crate) fn folder(&self, name: &str) -> String {
         let path = self.directory.path().join(name);
-        std::fs::create_dir(&path).unwrap();
+        std::fs::create_dir_all(&path).unwrap();
         path.to_str().unwrap().to_owned()
+    }
+
+    /// Waits for what a client does.
+    pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
     }
 
     pub(crate) fn client(&self) -> Client {

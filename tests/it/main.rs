@@ -20,6 +20,7 @@ mod compaction;
 mod fetching;
 mod groups;
 mod hostile;
+mod hostile_transactions;
 mod independent;
 mod joining;
 mod lifecycle;
@@ -32,5 +33,6 @@ mod support;
 mod three;
 mod topics;
 mod transactions;
+mod transactions_of_three;
 #[path = "../support/wire_client.rs"]
 mod wire_client;

@@ -25,7 +25,7 @@ use crate::support::{Client, PATIENCE, TestBroker};
 use crate::three::{self, NODES};
 
 /// The coordinator of a transactional id, as soon as there is one.
-fn coordinator(client: &mut Client, id: &str) -> i32 {
+pub(crate) fn coordinator(client: &mut Client, id: &str) -> i32 {
     let request = FindCoordinatorRequest {
         key_type: 1,
         coordinator_keys: vec![id.into()],
@@ -43,7 +43,12 @@ fn coordinator(client: &mut Client, id: &str) -> i32 {
     }
 }
 
-fn init_at(client: &mut Client, version: i16, id: &str, had: (i64, i16)) -> InitProducerIdResponse {
+pub(crate) fn init_at(
+    client: &mut Client,
+    version: i16,
+    id: &str,
+    had: (i64, i16),
+) -> InitProducerIdResponse {
     let request = InitProducerIdRequest {
         transactional_id: Some(id.into()),
         transaction_timeout_ms: 60_000,
@@ -55,7 +60,7 @@ fn init_at(client: &mut Client, version: i16, id: &str, had: (i64, i16)) -> Init
 }
 
 /// A producer's id and epoch, once what was open is aborted and the coordinator is loaded.
-fn init(client: &mut Client, id: &str) -> (i64, i16) {
+pub(crate) fn init(client: &mut Client, id: &str) -> (i64, i16) {
     let began = Instant::now();
     loop {
         let response = init_at(client, 5, id, (-1, -1));
@@ -69,7 +74,7 @@ fn init(client: &mut Client, id: &str) -> (i64, i16) {
 }
 
 /// The codes of the partitions, in order.
-fn add(
+pub(crate) fn add(
     client: &mut Client,
     version: i16,
     id: &str,
@@ -93,7 +98,7 @@ fn add(
     results.map(|result| ErrorCode::from_i16(result.partition_error_code)).collect()
 }
 
-fn end(
+pub(crate) fn end(
     client: &mut Client,
     version: i16,
     id: &str,
@@ -109,13 +114,13 @@ fn end(
     client.call(version, request)
 }
 
-fn describe(client: &mut Client, id: &str) -> TransactionState {
+pub(crate) fn describe(client: &mut Client, id: &str) -> TransactionState {
     let request = DescribeTransactionsRequest { transactional_ids: vec![id.into()] };
     client.call(0, request).transaction_states.remove(0)
 }
 
 /// Waits until the transaction is in this state.
-fn wait_for(client: &mut Client, id: &str, state: &str) -> TransactionState {
+pub(crate) fn wait_for(client: &mut Client, id: &str, state: &str) -> TransactionState {
     let began = Instant::now();
     loop {
         let described = describe(client, id);
@@ -126,7 +131,7 @@ fn wait_for(client: &mut Client, id: &str, state: &str) -> TransactionState {
     }
 }
 
-fn list(client: &mut Client, states: &[&str]) -> ListTransactionsResponse {
+pub(crate) fn list(client: &mut Client, states: &[&str]) -> ListTransactionsResponse {
     let request = ListTransactionsRequest {
         state_filters: states.iter().map(|&state| Str::from(state)).collect(),
         duration_filter: -1,
@@ -135,7 +140,7 @@ fn list(client: &mut Client, states: &[&str]) -> ListTransactionsResponse {
     client.call(2, request)
 }
 
-fn delete(client: &mut Client, topic: &str) {
+pub(crate) fn delete(client: &mut Client, topic: &str) {
     let topic = DeleteTopicState { name: Some(topic.into()), ..DeleteTopicState::default() };
     let request =
         DeleteTopicsRequest { topics: vec![topic], timeout_ms: 30_000, ..Default::default() };

@@ -1,7 +1,8 @@
 //! DescribeProducers: v0.
 //!
 //! Behaviour: the producers that the log of a partition remembers, with the epoch, sequence and time
-//! of their last batch (KIP-664).
+//! of their last batch (KIP-664). Followers answer, too: `kafka-transactions find-hanging --broker-id` asks a broker about all
+//! that it has a copy of.
 //! Errors: INVALID_TOPIC_EXCEPTION, UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER,
 //! KAFKA_STORAGE_ERROR.
 
@@ -45,7 +46,7 @@ fn producers(
     index: PartitionIndex,
 ) -> Result<Vec<ProducerState>> {
     topics.find_valid(&topic.name)?;
-    let partition = topics.leader(TopicKey::Name(&topic.name), index)?;
+    let partition = topics.replica(TopicKey::Name(&topic.name), index)?;
     let states = partition.reader().producers();
     Ok(states
         .iter()

@@ -9,6 +9,7 @@
 //! INVALID_PRODUCER_EPOCH for a marker of an epoch that is over; TRANSACTION_COORDINATOR_FENCED for one of an older coordinator than
 //! the last; REQUEST_TIMED_OUT; KAFKA_STORAGE_ERROR.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,19 +33,15 @@ use crate::types::{PartitionIndex, ProducerEpoch, ProducerId};
 /// How long a marker may take; as in Kafka, by default.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(30);
 
-/// One partition of one marker.
-struct Pending {
-    topic: Str,
-    index: PartitionIndex,
-    what: What,
-}
+/// The producer, the topic and the partition of a marker.
+type Place = (i64, Str, PartitionIndex);
 
+/// What a marker waits for.
 enum What {
     /// It is handed to the log.
     Appended(Appended),
     /// The coordinator of the groups is to write it.
     Groups(TransactionEnd),
-    Failed(ErrorCode),
 }
 
 pub(in crate::broker) async fn handle(
@@ -53,40 +50,33 @@ pub(in crate::broker) async fn handle(
 ) -> Result<Answer> {
     let deadline = Instant::now() + WRITTEN_WITHIN;
     let known = Topics::of(call);
+    let mut results = Results::default();
     let mut pending = Vec::new();
     for marker in &request.markers {
         for topic in &marker.topics {
             for index in topic.partition_indexes.iter().copied().map(PartitionIndex) {
-                let what = match begin(call, &known, marker, (&topic.name, index)).await {
-                    Ok(what) => what,
-                    Err(error) => What::Failed(error.code()),
-                };
-                let topic = topic.name.clone();
-                pending.push((marker.producer_id, Pending { topic, index, what }));
+                let place = (marker.producer_id, topic.name.clone(), index);
+                match begin(call, &known, marker, (&topic.name, index)).await {
+                    Ok(what) => pending.push((place, what)),
+                    Err(error) => results.fill(place, error.code()),
+                }
             }
         }
     }
     let state = Arc::clone(call.state);
     Ok(Answer::Later(Box::pin(async move {
-        let written = pending.into_iter().map(|(producer, one)| {
+        let written = pending.into_iter().map(|(place, what)| {
             let state = &state;
             async move {
-                let code =
-                    match tokio::time::timeout_at(deadline, written(state, one.what, one.index))
-                        .await
-                    {
-                        Ok(code) => code,
-                        Err(_elapsed) => ErrorCode::RequestTimedOut,
-                    };
-                (producer, one.topic, one.index, code)
+                let written = written(state, what, place.2);
+                let in_time = tokio::time::timeout_at(deadline, written).await;
+                (place, in_time.unwrap_or(ErrorCode::RequestTimedOut))
             }
         });
-        let written = futures::future::join_all(written).await;
-        let mut response = WriteTxnMarkersResponse::default();
-        for (producer, topic, index, code) in written {
-            fill(&mut response, producer, (topic, index), code);
+        for (place, code) in futures::future::join_all(written).await {
+            results.fill(place, code);
         }
-        Ok(response.into())
+        Ok(results.response.into())
     })))
 }
 
@@ -120,7 +110,6 @@ async fn begin(
 /// What became of a marker.
 async fn written(state: &BrokerState, what: What, index: PartitionIndex) -> ErrorCode {
     let written = match what {
-        What::Failed(code) => return code,
         What::Groups(end) => state.coordinators().complete_transaction(index, end).await,
         What::Appended(appended) => {
             let closed = |_dropped| {
@@ -139,31 +128,45 @@ async fn written(state: &BrokerState, what: What, index: PartitionIndex) -> Erro
     }
 }
 
-/// All that is about one producer is together, as in Kafka.
-fn fill(
-    response: &mut WriteTxnMarkersResponse,
-    producer_id: i64,
-    (name, index): (Str, PartitionIndex),
-    code: ErrorCode,
-) {
-    let markers = &mut response.markers;
-    let place = markers.iter().position(|one| one.producer_id == producer_id);
-    let place = place.unwrap_or_else(|| {
-        markers.push(WritableTxnMarkerResult { producer_id, ..WritableTxnMarkerResult::default() });
-        markers.len() - 1
-    });
-    let Some(WritableTxnMarkerResult { topics, .. }) = markers.get_mut(place) else { return };
-    let place = topics.iter().position(|one| one.name == name).unwrap_or_else(|| {
-        topics
-            .push(WritableTxnMarkerTopicResult { name, ..WritableTxnMarkerTopicResult::default() });
-        topics.len() - 1
-    });
-    let Some(WritableTxnMarkerTopicResult { partitions, .. }) = topics.get_mut(place) else {
-        return;
-    };
-    let (partition_index, error_code) = (index.0, code.to_i16());
-    match partitions.iter_mut().find(|one| one.partition_index == partition_index) {
-        Some(before) => before.error_code = error_code,
-        None => partitions.push(WritableTxnMarkerPartitionResult { partition_index, error_code }),
+/// The answer. All that is about one producer is together, as in Kafka.
+#[derive(Default)]
+struct Results {
+    response: WriteTxnMarkersResponse,
+    /// Where in the answer each producer is, each topic of one, and each partition of that.
+    producers: BTreeMap<i64, usize>,
+    topics: BTreeMap<(usize, Str), usize>,
+    partitions: BTreeMap<(usize, usize, PartitionIndex), usize>,
+}
+
+impl Results {
+    /// A later code for the same partition takes the place of the one before.
+    fn fill(&mut self, (producer_id, name, index): Place, code: ErrorCode) {
+        let markers = &mut self.response.markers;
+        let at = *self.producers.entry(producer_id).or_insert_with(|| {
+            markers.push(WritableTxnMarkerResult {
+                producer_id,
+                ..WritableTxnMarkerResult::default()
+            });
+            markers.len() - 1
+        });
+        let Some(WritableTxnMarkerResult { topics, .. }) = markers.get_mut(at) else { return };
+        let topic = *self.topics.entry((at, name.clone())).or_insert_with(|| {
+            topics.push(WritableTxnMarkerTopicResult {
+                name,
+                ..WritableTxnMarkerTopicResult::default()
+            });
+            topics.len() - 1
+        });
+        let Some(WritableTxnMarkerTopicResult { partitions, .. }) = topics.get_mut(topic) else {
+            return;
+        };
+        let (partition_index, error_code) = (index.0, code.to_i16());
+        let place = *self.partitions.entry((at, topic, index)).or_insert_with(|| {
+            partitions.push(WritableTxnMarkerPartitionResult { partition_index, error_code });
+            partitions.len() - 1
+        });
+        if let Some(result) = partitions.get_mut(place) {
+            result.error_code = error_code;
+        }
     }
 }
