@@ -33,6 +33,7 @@ use self::append::Waiting;
 use self::role::{Ledger, Standing};
 use super::parking::{Parking, PartitionKey};
 use super::replication::IsrRequests;
+use crate::broker::words;
 use crate::config::{CompressionType, Durability, TopicConfig};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::{
@@ -450,7 +451,7 @@ impl Partition {
             Some(ledger) => work(ledger),
             None => {
                 let code = self.standing.load().closed.unwrap_or(ErrorCode::NotLeaderOrFollower);
-                Err(role::closed(code, &self.name))
+                Err(words::partition_closed(code, &self.name))
             }
         }
     }
