@@ -7,13 +7,15 @@
 //!
 //! An error prints only itself; the reporter prints the chain of sources.
 
+mod words;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::types::{Offset, PartitionIndex, TopicPartition};
+use crate::types::{Offset, TopicPartition};
 
 /// The result of this crate's fallible functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -411,17 +413,6 @@ impl Error {
     /// repeated.
     pub fn told(code: ErrorCode, text: impl Into<String>) -> Self {
         Self::Kafka { code, context: text.into(), is_told: true, source: None }
-    }
-
-    /// A partition that a topic does not have.
-    #[must_use]
-    pub fn no_partition(topic: &str, partition: PartitionIndex, count: usize) -> Self {
-        let has = match count {
-            1 => "it has one, partition 0".to_owned(),
-            count => format!("it has {count}, numbered from 0"),
-        };
-        let text = format!("topic {topic} has no partition {partition}: {has}");
-        Self::told(ErrorCode::UnknownTopicOrPartition, text)
     }
 
     /// A wait that ended early.

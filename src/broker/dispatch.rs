@@ -37,6 +37,7 @@ use super::phase::{Phase, Progress};
 use super::quorum::frames;
 use super::state::BrokerState;
 use super::unserved::{self, Unserved};
+use crate::broker::words;
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::frame::{self, Incoming};
 use crate::protocol::{ApiKey, Request, RequestHeader, Response, Service, ServiceFuture, Str, api};
@@ -141,8 +142,7 @@ async fn caught<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
                 .or_else(|| panic.downcast_ref::<String>().cloned())
                 .unwrap_or_default();
             tracing::error!(panic = text, "a request handler panicked");
-            let context = "the broker failed while it handled the request";
-            Err(Error::kafka(ErrorCode::UnknownServerError, context))
+            Err(words::broker_failed(ErrorCode::UnknownServerError, "handled the request"))
         }
     }
 }
@@ -428,8 +428,7 @@ fn check_version(api: ApiKey, version: i16) -> Result<()> {
     if api.is_served() && api.supports(version) {
         return Ok(());
     }
-    let context = format!("{api} version {version} (known: {})", api.versions());
-    Err(Error::kafka(ErrorCode::UnsupportedVersion, context))
+    Err(Error::unknown_version(api, version, api.versions()))
 }
 
 #[cfg(test)]

@@ -56,6 +56,7 @@ mod transactions;
 mod unserved;
 mod watchdog;
 mod watched;
+mod words;
 
 pub use options::BrokerOptions;
 pub use server::Broker;

@@ -34,6 +34,7 @@ use self::role::{Ledger, Standing};
 use super::full_disk;
 use super::parking::{Parking, PartitionKey};
 use super::replication::IsrRequests;
+use crate::broker::words;
 use crate::config::{CompressionType, Durability, TopicConfig};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::{
@@ -451,7 +452,7 @@ impl Partition {
             Some(ledger) => work(ledger),
             None => {
                 let code = self.standing.load().closed.unwrap_or(ErrorCode::NotLeaderOrFollower);
-                Err(role::closed(code, &self.name))
+                Err(words::partition_closed(code, &self.name))
             }
         }
     }

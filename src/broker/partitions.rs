@@ -22,6 +22,7 @@ use super::parking::PartitionKey;
 use super::partition::{Assignment, Partition, Surroundings};
 use super::replication::IsrRequests;
 use super::storage::{Storage, log_config};
+use crate::broker::words;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::metadata::{ConfigResource, PartitionImage, TopicImage};
@@ -110,7 +111,7 @@ impl Partitions {
     }
 
     fn find(&self, topic: &TopicImage, index: PartitionIndex) -> Result<Arc<Partition>> {
-        let name = || format!("{}-{index}", topic.name);
+        let name = || TopicPartition::new(Arc::clone(&topic.name), index);
         if topic.partition(index).is_none() {
             let context = format!("partition {} does not exist", name());
             return Err(Error::kafka(ErrorCode::UnknownTopicOrPartition, context));
@@ -128,8 +129,7 @@ impl Partitions {
             let context = format!("{} could not be opened: {why}", name());
             return Err(Error::kafka(ErrorCode::KafkaStorageError, context));
         }
-        let context = format!("this broker does not lead {}", name());
-        Err(Error::kafka(ErrorCode::NotLeaderOrFollower, context))
+        Err(words::not_led(ErrorCode::NotLeaderOrFollower, &name()))
     }
 
     /// Whether a topic has just been deleted, although the image may still have it.
@@ -396,8 +396,6 @@ pub(super) fn lag_time_max(config: &BrokerConfig) -> Duration {
 
 /// Makes an error of a panic: one log that is damaged is not to keep the others from being served.
 fn contained<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_reported| {
-        let context = format!("the broker failed while it {what}");
-        Err(Error::kafka(ErrorCode::KafkaStorageError, context))
-    })
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_reported| Err(words::broker_failed(ErrorCode::KafkaStorageError, what)))
 }

@@ -148,11 +148,10 @@ impl Coordinator {
         if code == ErrorCode::GroupIdNotFound {
             return Err(Error::told(code, format!("there is no group {}", self.id)));
         }
-        let kind = match self.kind {
-            Kind::Group => "group",
-            Kind::Transactions => "transactional id",
-        };
-        Err(Error::kafka(code, format!("{kind} {}: {}", self.id, what())))
+        Err(match self.kind {
+            Kind::Group => errors::of_group(code, &self.id, what()),
+            Kind::Transactions => errors::of_transactional_id(code, &self.id, what()),
+        })
     }
 
     /// Asks the coordinator once to store offsets; the answer is per partition. Without a member

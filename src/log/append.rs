@@ -75,7 +75,7 @@ impl Append {
     /// `INVALID_RECORD` for anything but one batch, `CORRUPT_MESSAGE` for a part of one.
     pub fn produced(records: &Bytes) -> Result<Self> {
         if records.is_empty() {
-            return Err(Error::kafka(ErrorCode::InvalidRecord, "there is no batch to append"));
+            return Err(no_batch());
         }
         let batch = Batch::parse(records)?;
         if batch.bytes().len() < records.len() {
@@ -218,7 +218,7 @@ pub(super) fn prepare(
         return Err(Error::kafka(ErrorCode::CorruptMessage, detail));
     }
     if prepared.is_empty() {
-        return Err(Error::kafka(ErrorCode::InvalidRecord, "there is no batch to append"));
+        return Err(no_batch());
     }
     Ok(prepared)
 }
@@ -260,6 +260,11 @@ fn prepare_batch(
         prepared.stamp(kept, facts.max_timestamp);
     }
     Ok(prepared)
+}
+
+/// Records without a batch are to be appended.
+pub(super) fn no_batch() -> Error {
+    Error::kafka(ErrorCode::InvalidRecord, "there is no batch to append")
 }
 
 fn check_size(batch: &Batch, config: &LogConfig) -> Result<()> {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::active::{Active, create_segment};
-use super::append::{Append, Prepared, Proof, prepare, recompresses};
+use super::append::{Append, Prepared, Proof, no_batch, prepare, recompresses};
 use super::committed::Mark;
 use super::config::LogConfig;
 use super::index::{OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
@@ -254,7 +254,7 @@ impl Log {
     pub(super) fn write(&mut self, prepared: &[Prepared], now: TimestampMs) -> Result<AppendInfo> {
         let size: usize = prepared.iter().map(|batch| batch.header.size_bytes).sum();
         let (Some(first), Some(last)) = (prepared.first(), prepared.last()) else {
-            return Err(Error::kafka(ErrorCode::InvalidRecord, "there is no batch to append"));
+            return Err(no_batch());
         };
         let (base, end) = (first.header.base_offset, self.log_end_offset());
         assert!(base >= end, "LOG-7: {} ends at {end}, not {base}", self.shared.partition);

@@ -241,8 +241,7 @@ impl ApiKey {
         if self.supports(version) {
             return Ok(());
         }
-        let context = format!("{self} version {version} (known: {})", self.versions());
-        Err(Error::kafka(ErrorCode::UnsupportedVersion, context))
+        Err(Error::unknown_version(self, version, self.versions()))
     }
 }
 
@@ -496,7 +495,8 @@ served! {
     UpdateRaftVoter: update_raft_voter::{UpdateRaftVoterRequest, UpdateRaftVoterResponse} [0];
 }
 
-fn not_served(api: ApiKey) -> Error {
+/// Nobody here answers requests of an API.
+pub(super) fn not_served(api: impl fmt::Display) -> Error {
     Error::kafka(ErrorCode::UnsupportedVersion, format!("{api} is not served"))
 }
 

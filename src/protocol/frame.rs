@@ -9,7 +9,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::error::{Error, ErrorCode, Result};
-use crate::protocol::api::{ApiKey, Request, Response};
+use crate::protocol::api::{ApiKey, Request, Response, not_served};
 use crate::protocol::header::{RequestHeader, ResponseHeader};
 use crate::protocol::primitives::{Decoder, Encoder};
 use crate::types::Chunk;
@@ -77,10 +77,10 @@ pub enum Incoming {
 pub fn decode_request(frame: Bytes) -> Result<Incoming> {
     let mut decoder = Decoder::new(frame);
     let header = RequestHeader::decode(&mut decoder)?;
-    let api = header.api().filter(|api| api.is_served()).ok_or_else(|| {
-        let context = format!("API {} is not served", header.api_key);
-        Error::kafka(ErrorCode::UnsupportedVersion, context)
-    })?;
+    let api = header
+        .api()
+        .filter(|api| api.is_served())
+        .ok_or_else(|| not_served(format_args!("API {}", header.api_key)))?;
     if api == ApiKey::ApiVersions && !api.supports(header.api_version) {
         return Ok(Incoming::UnknownApiVersions(header));
     }

@@ -196,10 +196,7 @@ impl Schema {
         if self.versions.contains(version) {
             Ok(Context { version, flexible: self.flexible.contains(version), nullable: false })
         } else {
-            Err(Error::kafka(
-                ErrorCode::UnsupportedVersion,
-                format!("{} version {version} (known: {})", self.structure.name, self.versions),
-            ))
+            Err(Error::unknown_version(self.structure.name, version, self.versions))
         }
     }
 }

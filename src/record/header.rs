@@ -429,17 +429,11 @@ pub fn peek_size(bytes: &[u8]) -> Result<Option<usize>> {
 }
 
 pub(super) fn corrupt(base_offset: Offset, detail: impl AsRef<str>) -> Error {
-    Error::kafka(
-        ErrorCode::CorruptMessage,
-        format!("record batch at offset {base_offset}: {}", detail.as_ref()),
-    )
+    Error::of_batch(ErrorCode::CorruptMessage, base_offset, detail.as_ref())
 }
 
 pub(super) fn invalid(base_offset: Offset, detail: impl AsRef<str>) -> Error {
-    Error::kafka(
-        ErrorCode::InvalidRecord,
-        format!("record batch at offset {base_offset}: {}", detail.as_ref()),
-    )
+    Error::of_batch(ErrorCode::InvalidRecord, base_offset, detail.as_ref())
 }
 
 fn check_magic(magic: i8, base_offset: Offset) -> Result<()> {

@@ -66,8 +66,8 @@ fn apply_batch<K: Kind>(
     for record in &batch.records(BATCH_BYTES_MAX)? {
         let record = record?;
         let damaged = |what: String| {
-            let place = format!("{} at offset {}", partition.name(), record.offset);
-            Error::kafka(ErrorCode::CorruptMessage, format!("{place}: {what}"))
+            let code = ErrorCode::CorruptMessage;
+            Error::at_offset(code, partition.name(), record.offset, what)
         };
         let key = record.key.ok_or_else(|| damaged("a record without a key".to_owned()))?;
         let value = record.value.map(Bytes::copy_from_slice);
@@ -97,8 +97,8 @@ fn apply_control<K: Kind>(
 ) -> Result<()> {
     let header = batch.header();
     let damaged = |what: String| {
-        let place = format!("{} at offset {}", partition.name(), header.base_offset);
-        Error::kafka(ErrorCode::CorruptMessage, format!("{place}: {what}"))
+        let code = ErrorCode::CorruptMessage;
+        Error::at_offset(code, partition.name(), header.base_offset, what)
     };
     // One whose marker was compacted away is empty.
     if header.record_count == 0 {

@@ -17,9 +17,10 @@ use crate::broker::log_threads::LogThreads;
 use crate::broker::parking::PartitionKey;
 use crate::broker::partition::Partition;
 use crate::broker::partitions::Partitions;
+use crate::broker::words;
 use crate::env::Env;
 use crate::error::{Error, ErrorCode, Result};
-use crate::types::{LeaderEpoch, PartitionIndex};
+use crate::types::{LeaderEpoch, PartitionIndex, TopicPartition};
 
 /// How many requests may wait for one shard; beyond that the caller waits, and its connection with
 /// it.
@@ -187,8 +188,8 @@ impl<K: Kind> Runtime<K> {
             shards.get(&partition).map(|shard| shard.handle.clone())
         };
         let Some(handle) = handle else {
-            let context = format!("this broker does not lead {}-{partition}", K::TOPIC);
-            return Err(Error::kafka(ErrorCode::NotCoordinator, context));
+            let name = TopicPartition::new(K::TOPIC, partition);
+            return Err(words::not_led(ErrorCode::NotCoordinator, &name));
         };
         handle.send_with(request, proof).await
     }

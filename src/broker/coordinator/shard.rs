@@ -28,6 +28,7 @@ use super::runtime::stopped;
 use super::status::{Setter, Status};
 use crate::broker::log_threads::LogThreads;
 use crate::broker::partition::{Appended, Partition};
+use crate::broker::words;
 use crate::env::Env;
 #[cfg(feature = "sim")]
 use crate::env::sim::{Mutation, is_planted};
@@ -341,8 +342,8 @@ impl<K: Kind> ShardTask<K> {
                 biased;
                 answer = &mut appended => {
                     answer.map_err(|_dropped| {
-                        let context = format!("{} was closed", self.partition.name());
-                        Error::kafka(ErrorCode::NotLeaderOrFollower, context)
+                        let code = ErrorCode::NotLeaderOrFollower;
+                        words::partition_closed(code, self.partition.name())
                     })??;
                     return Ok(());
                 }
@@ -424,7 +425,7 @@ impl<K: Kind> ShardTask<K> {
             self.fail_waiting(ErrorCode::CoordinatorNotAvailable, &error.chain());
             while let Some(job) = self.try_next_job() {
                 let code = ErrorCode::CoordinatorNotAvailable;
-                drop(job.reply.send(Err(Error::kafka(code, error.chain()))));
+                drop(job.reply.send(Err(error.under_code(code))));
             }
             tokio::select! {
                 biased;

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::machine::controller::{CreateTopics, NewTopic, Refusal};
 use crate::machine::metadata::MetadataImage;
 use crate::protocol::Str;
-use crate::types::{NodeId, PartitionIndex};
+use crate::types::NodeId;
 
 /// Every operation that exists on a topic, as bits: there is no authorizer that could forbid one.
 /// READ, WRITE, CREATE, DELETE, ALTER, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS.
@@ -19,16 +19,6 @@ pub(super) const TOPIC_OPERATIONS: i32 =
 /// DESCRIBE_CONFIGS, ALTER_CONFIGS, IDEMPOTENT_WRITE.
 pub(super) const CLUSTER_OPERATIONS: i32 =
     1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
-
-/// Adds the partition to an error of its records.
-pub(super) fn at(topic: &str, partition: PartitionIndex, error: Error) -> Error {
-    match error {
-        Error::Kafka { code, context, .. } => {
-            Error::kafka(code, format!("{topic}-{partition}: {context}"))
-        }
-        other => other,
-    }
-}
 
 /// The code and message of a controller's answer.
 pub(super) fn refusal(result: Result<(), Refusal>) -> (i16, Option<Str>) {

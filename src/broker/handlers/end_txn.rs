@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use super::transactions;
 use crate::broker::dispatch::{Answer, Call};
-use crate::error::{Error, ErrorCode, Result};
+use crate::broker::words;
+use crate::error::{ErrorCode, Result};
 use crate::machine::transaction::{EndRequest, Producer, TransactionRequest};
 use crate::protocol::messages::end_txn::{EndTxnRequest, EndTxnResponse};
 use crate::types::ProducerId;
@@ -23,8 +24,7 @@ const SECOND_SINCE: i16 = 5;
 
 pub(in crate::broker) async fn handle(call: &Call<'_>, request: &EndTxnRequest) -> Result<Answer> {
     if request.transactional_id.is_empty() {
-        let context = "the transactional id is empty";
-        return Err(Error::kafka(ErrorCode::InvalidRequest, context));
+        return Err(words::no_transactional_id());
     }
     let version = call.context.api_version;
     let asked = EndRequest {

@@ -9,12 +9,13 @@ use super::topics::{TopicKey, Topics};
 use super::{common, groups, transactions};
 use crate::broker::coordinator::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, partition_of};
 use crate::broker::dispatch::Call;
+use crate::broker::words;
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::Str;
 use crate::protocol::messages::find_coordinator::{
     Coordinator, FindCoordinatorRequest, FindCoordinatorResponse,
 };
-use crate::types::PartitionIndex;
+use crate::types::{PartitionIndex, TopicPartition};
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
@@ -32,7 +33,7 @@ pub(in crate::broker) async fn handle(
     let find = |key: &Str| {
         let found = match &count {
             Ok((topic, count)) => leader(call, topic, partition_of(key, *count)),
-            Err(error) => Err(Error::kafka(error.code(), error.chain())),
+            Err(error) => Err(error.under_code(error.code())),
         };
         found.map_or_else(
             |error| refused(key, &error),
@@ -76,8 +77,8 @@ fn leader(call: &Call<'_>, topic_name: &str, partition: PartitionIndex) -> Resul
     let leader = topic.partition(partition).map(|partition| partition.leader);
     let nodes = common::brokers(call.state, call.context.reached());
     let node = nodes.into_iter().find(|node| Some(node.id) == leader).ok_or_else(|| {
-        let context = format!("{topic_name}-{partition} has no leader");
-        Error::kafka(ErrorCode::CoordinatorNotAvailable, context)
+        let name = TopicPartition::new(topic_name, partition);
+        words::no_leader(ErrorCode::CoordinatorNotAvailable, &name)
     })?;
     Ok(Coordinator {
         node_id: node.id.0,

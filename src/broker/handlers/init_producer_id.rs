@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::transactions;
 use crate::broker::dispatch::{Answer, Call};
+use crate::broker::words;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::transaction::{InitRequest, Producer, TransactionRequest};
 use crate::protocol::messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
@@ -34,10 +35,7 @@ pub(in crate::broker) async fn handle(
             let id = call.state.next_producer_id().await?;
             Ok(answer(Ok(Producer { id, epoch: 0 })).into())
         }
-        Some("") => {
-            let context = "the transactional id is empty";
-            Err(Error::kafka(ErrorCode::InvalidRequest, context))
-        }
+        Some("") => Err(words::no_transactional_id()),
         Some(id) => transactional(call, id, request).await,
     }
 }

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use super::groups;
 use super::topics::{TopicKey, Topics};
 use crate::broker::dispatch::{Answer, Call};
-use crate::error::{Error, ErrorCode, Result};
+use crate::broker::words;
+use crate::error::{ErrorCode, Result};
 use crate::machine::group::{DeleteOffsetsRequest, GroupReply, GroupRequest};
 use crate::protocol::messages::offset_delete::{
     OffsetDeleteRequest, OffsetDeleteRequestPartition, OffsetDeleteResponse,
@@ -23,8 +24,7 @@ pub(in crate::broker) async fn handle(
     request: &OffsetDeleteRequest,
 ) -> Result<Answer> {
     if request.group_id.is_empty() {
-        let context = "the group id must not be empty";
-        return Err(Error::kafka(ErrorCode::InvalidGroupId, context));
+        return Err(words::no_group_id());
     }
     let known_topics = Topics::of(call);
     let mut response = OffsetDeleteResponse::default();

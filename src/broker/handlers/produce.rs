@@ -37,6 +37,7 @@ use crate::broker::full_disk;
 use crate::broker::listener::Reached;
 use crate::broker::partition::{Acks, AppendAnswer};
 use crate::broker::state::BrokerState;
+use crate::broker::words;
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::Guard;
 use crate::machine::metadata::is_internal_topic;
@@ -47,7 +48,7 @@ use crate::protocol::messages::produce::{
 };
 use crate::protocol::{Response, Str};
 use crate::record::{Batch, Compression};
-use crate::types::{Offset, PartitionIndex, Uuid};
+use crate::types::{Offset, PartitionIndex, TopicPartition, Uuid};
 
 /// One partition: answered, or waited for.
 enum Pending {
@@ -148,8 +149,9 @@ async fn begin(
     let index = PartitionIndex(data.index);
     let partition = call.state.partitions().leader(known, index)?;
     let records = data.records.clone().unwrap_or_default().into_bytes();
-    let batch =
-        take_batch(&records, version).map_err(|error| common::at(&known.name, index, error))?;
+    let batch = take_batch(&records, version).map_err(|error| {
+        error.in_partition(&TopicPartition::new(Arc::clone(&known.name), index))
+    })?;
     call.state.log_threads().append(&partition, (batch, guard), acks).await
 }
 
@@ -256,13 +258,7 @@ async fn wait(
     match answered {
         Ok(Ok(Ok(answer))) => appended(index, &answer),
         Ok(Ok(Err(error))) => failed(index, &error),
-        Ok(Err(_dropped)) => failed(
-            index,
-            &Error::kafka(
-                ErrorCode::NotLeaderOrFollower,
-                "the partition was closed before the records were committed",
-            ),
-        ),
+        Ok(Err(_dropped)) => failed(index, &words::closed_before_commit("the records were")),
         Err(_elapsed) => failed(
             index,
             &Error::kafka(

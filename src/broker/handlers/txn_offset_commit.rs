@@ -18,6 +18,7 @@ use crate::broker::coordinator::{OFFSETS_TOPIC, Proof, partition_of};
 use crate::broker::dispatch::{Answer, Call};
 use crate::broker::state::BrokerState;
 use crate::broker::transactions::AddOrVerify;
+use crate::broker::words;
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::FirstBatch;
 use crate::machine::coordinator::Producer;
@@ -70,7 +71,7 @@ pub(in crate::broker) async fn handle(
         topics,
     };
     let count = if request.group_id.is_empty() {
-        Err(Error::kafka(ErrorCode::InvalidGroupId, "the group id must not be empty"))
+        Err(words::no_group_id())
     } else {
         groups::partition_count(call).await
     };
@@ -123,8 +124,7 @@ async fn take_part(
     let topic = image.topic(OFFSETS_TOPIC);
     let led = topic.map(|topic| state.partitions().leader(topic, partition)).transpose();
     let Ok(Some(led)) = led else {
-        let context = format!("this broker does not lead {name}");
-        return Err(Error::kafka(ErrorCode::NotCoordinator, context));
+        return Err(words::not_led(ErrorCode::NotCoordinator, &name));
     };
     let how = if version >= ADDS { AddOrVerify::Add } else { AddOrVerify::Verify };
     if how == AddOrVerify::Verify && !state.config().verification.is_enabled {

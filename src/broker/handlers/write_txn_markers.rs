@@ -20,7 +20,8 @@ use crate::broker::coordinator::OFFSETS_TOPIC;
 use crate::broker::dispatch::{Answer, Call};
 use crate::broker::partition::Appended;
 use crate::broker::state::BrokerState;
-use crate::error::{Error, ErrorCode, Result};
+use crate::broker::words;
+use crate::error::{ErrorCode, Result};
 use crate::machine::coordinator::{Producer, TransactionEnd};
 use crate::protocol::Str;
 use crate::protocol::messages::write_txn_markers::{
@@ -112,10 +113,7 @@ async fn written(state: &BrokerState, what: What, index: PartitionIndex) -> Erro
     let written = match what {
         What::Groups(end) => state.coordinators().complete_transaction(index, end).await,
         What::Appended(appended) => {
-            let closed = |_dropped| {
-                let context = "the partition was closed before the marker was committed";
-                Err(Error::kafka(ErrorCode::NotLeaderOrFollower, context))
-            };
+            let closed = |_dropped| Err(words::closed_before_commit("the marker was"));
             appended.await.map_or_else(closed, |answer| answer.map(drop))
         }
     };

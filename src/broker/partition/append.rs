@@ -13,8 +13,9 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::Partition;
-use super::role::{Ledger, closed};
+use super::role::Ledger;
 #[cfg(feature = "sim")]
+use crate::broker::words;
 use crate::env::sim::{Mutation, is_planted};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::{Append, AppendInfo, Guard};
@@ -179,7 +180,7 @@ impl Partition {
             if state.replica.high_watermark() >= until {
                 drop(reply.send(Ok(answer)));
             } else if let Some(code) = self.standing.load().closed {
-                return Err(closed(code, &self.name));
+                return Err(words::partition_closed(code, &self.name));
             } else {
                 // In the order of offsets, as the log is held (`APPEND-2`).
                 state.waiting.push_back(Waiting { until, answer, reply });
@@ -226,7 +227,7 @@ impl Partition {
             drop(reply.send(Ok(answer)));
         } else if let Some(code) = self.standing.load().closed {
             // Whoever closed it has answered those who waited.
-            drop(reply.send(Err(closed(code, &self.name))));
+            drop(reply.send(Err(words::partition_closed(code, &self.name))));
         } else {
             let queue = match acks {
                 Acks::All => &mut state.waiting,
@@ -261,12 +262,13 @@ impl Partition {
             standing.check_in_sync(&self.name)?;
         }
         let epoch = ledger.token.leads();
-        let epoch = epoch.ok_or_else(|| closed(ErrorCode::NotLeaderOrFollower, &self.name))?;
+        let epoch = epoch
+            .ok_or_else(|| words::partition_closed(ErrorCode::NotLeaderOrFollower, &self.name))?;
         if let Some(wanted) = wanted
             && wanted != epoch
         {
-            let context = format!("{} is at leader epoch {epoch}, not {wanted}", self.name);
-            return Err(Error::kafka(ErrorCode::NotLeaderOrFollower, context));
+            let code = ErrorCode::NotLeaderOrFollower;
+            return Err(words::other_epoch(code, &self.name, epoch, wanted));
         }
         ledger.log.append(append, epoch, now)
     }

@@ -12,6 +12,7 @@
 use std::sync::Arc;
 
 use super::{Assignment, Partition, State, Waiting, rules};
+use crate::broker::words;
 use crate::config::TopicConfig;
 #[cfg(feature = "sim")]
 use crate::env::sim::{Mutation, is_planted};
@@ -60,25 +61,20 @@ impl Standing {
     /// The epoch in which this broker leads the partition.
     pub(super) fn leads(&self, name: &TopicPartition) -> Result<LeaderEpoch> {
         if let Some(code) = self.closed {
-            return Err(closed(code, name));
+            return Err(words::partition_closed(code, name));
         }
-        self.token.leads().ok_or_else(|| {
-            let context = format!("this broker does not lead {name}");
-            Error::kafka(ErrorCode::NotLeaderOrFollower, context)
-        })
+        let refused = || words::not_led(ErrorCode::NotLeaderOrFollower, name);
+        self.token.leads().ok_or_else(refused)
     }
 
     /// Fails unless this broker leads the partition or copies its leader.
     pub(super) fn has_leader(&self, name: &TopicPartition) -> Result<()> {
         if let Some(code) = self.closed {
-            return Err(closed(code, name));
+            return Err(words::partition_closed(code, name));
         }
         match self.token.role() {
             Role::Leader | Role::Follower => Ok(()),
-            Role::Offline => {
-                let context = format!("{name} has no leader");
-                Err(Error::kafka(ErrorCode::NotLeaderOrFollower, context))
-            }
+            Role::Offline => Err(words::no_leader(ErrorCode::NotLeaderOrFollower, name)),
         }
     }
 
@@ -91,8 +87,7 @@ impl Standing {
             epoch if epoch < current => ErrorCode::FencedLeaderEpoch,
             _ => ErrorCode::UnknownLeaderEpoch,
         };
-        let context = format!("{name} is at leader epoch {current}, not {epoch}");
-        Err(Error::kafka(code, context))
+        Err(words::other_epoch(code, name, current, epoch))
     }
 
     /// Fails as long as this leader does not know yet whether everything that was committed before it led is: clients may
@@ -114,10 +109,6 @@ impl Standing {
         let context = format!("{name} has {in_sync} replicas in sync, not {wanted}");
         Err(Error::kafka(ErrorCode::NotEnoughReplicas, context))
     }
-}
-
-pub(super) fn closed(code: ErrorCode, name: &TopicPartition) -> Error {
-    Error::kafka(code, format!("{name} was closed"))
 }
 
 impl Partition {
@@ -181,7 +172,7 @@ impl Partition {
     ) -> Result<()> {
         let before = self.standing.load();
         if let Some(code) = before.closed {
-            return Err(closed(code, &self.name));
+            return Err(words::partition_closed(code, &self.name));
         }
         let Assignment { state: image, config, brokers, now, .. } = assignment;
         let rules = rules(assignment, self.volatile);
@@ -213,7 +204,7 @@ impl Partition {
             let closed = Standing { closed: Some(code), ..Standing::clone(&before) };
             self.standing.store(Arc::new(closed));
         }
-        state.fail_waiting(|| closed(code, &self.name));
+        state.fail_waiting(|| words::partition_closed(code, &self.name));
         drop(state);
         self.parking.wake(&self.key);
     }

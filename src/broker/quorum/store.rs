@@ -390,7 +390,7 @@ impl Store {
 /// An error after which it would be wrong to try again, even if the disk is only full.
 fn final_error(error: Error) -> Error {
     if error.is_disk_full() {
-        return Error::kafka(ErrorCode::KafkaStorageError, error.chain());
+        return error.under_code(ErrorCode::KafkaStorageError);
     }
     error
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::coordinator::{PendingTransaction, TRANSACTIONS_TOPIC, partition_of};
 use super::state::BrokerState;
+use crate::broker::words;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::transaction::{
     AddPartitionsRequest, Producer, TransactionReply, TransactionRequest,
@@ -143,8 +144,8 @@ impl BrokerState {
             .map(|partition| partition.leader)
             .filter(|leader| *leader != NodeId::NONE)
             .ok_or_else(|| {
-                let context = format!("{TRANSACTIONS_TOPIC}-{index} has no leader");
-                Error::kafka(ErrorCode::CoordinatorNotAvailable, context)
+                let name = TopicPartition::new(TRANSACTIONS_TOPIC, index);
+                words::no_leader(ErrorCode::CoordinatorNotAvailable, &name)
             })
     }
 
@@ -205,7 +206,7 @@ impl BrokerState {
         };
         let partition = self.transaction_partition(id).map_err(|error| {
             // Nobody coordinates it, and this broker does not.
-            Error::kafka(ErrorCode::NotCoordinator, error.chain())
+            error.under_code(ErrorCode::NotCoordinator)
         })?;
         self.transactions().send(partition, request).await
     }

@@ -122,11 +122,8 @@ impl View {
 
     /// A broker that there is.
     fn known(&self, id: NodeId) -> Result<&RegisteredBroker> {
-        self.brokers.iter().find(|broker| broker.info.id == id).ok_or_else(|| {
-            let known: Vec<_> = self.brokers.iter().map(|one| one.info.id.to_string()).collect();
-            let text = format!("there is no broker {id}; the brokers are {}", known.join(", "));
-            Error::told(ErrorCode::BrokerIdNotRegistered, text)
-        })
+        let unknown = || Error::no_broker(id, self.brokers.iter().map(|one| one.info.id));
+        self.brokers.iter().find(|broker| broker.info.id == id).ok_or_else(unknown)
     }
 
     fn active(&self) -> BTreeSet<NodeId> {

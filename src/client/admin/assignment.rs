@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::{Admin, check, is_about_controller, millis};
 use crate::client::admin::types::{Election, PartitionReassignment};
+use crate::client::errors;
 use crate::client::route::Route;
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::Result;
 use crate::protocol::Str;
 use crate::protocol::messages::alter_partition_reassignments::{
     AlterPartitionReassignmentsRequest, ReassignablePartition, ReassignableTopic,
@@ -189,7 +190,7 @@ impl Admin {
                 let request = UnregisterBrokerRequest { broker_id: id.0 };
                 let response = route.call(request, self.timeout()).await?;
                 if is_about_controller(response.error_code) {
-                    return Err(Error::kafka(ErrorCode::NotController, "unregistering a broker"));
+                    return Err(errors::not_controller("unregistering a broker"));
                 }
                 check(response.error_code, response.error_message.as_ref(), || {
                     format!("unregistering broker {id}")
@@ -216,15 +217,13 @@ fn outcomes<'a>(
     for Told { partition, error_code, message } in told {
         let what = || format!("{doing} {partition}");
         if is_about_controller(error_code) {
-            return Err(Error::kafka(ErrorCode::NotController, what()));
+            return Err(errors::not_controller(what()));
         }
         let outcome = check(error_code, message.as_ref(), what);
         outcomes.insert(partition, outcome);
     }
     for partition in asked {
-        outcomes.entry(partition.clone()).or_insert_with(|| {
-            Err(Error::malformed("response", format!("it does not mention {partition}")))
-        });
+        outcomes.entry(partition.clone()).or_insert_with(|| Err(errors::not_mentioned(partition)));
     }
     Ok(outcomes)
 }

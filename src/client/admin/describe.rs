@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::{Admin, check};
 use crate::client::admin::types::{ActiveProducer, ClusterDescription, Feature, LogDir};
 use crate::client::cluster::Lane;
-use crate::error::{Error, ErrorCode, Result};
+use crate::client::errors;
+use crate::error::{ErrorCode, Result};
 use crate::protocol::Str;
 use crate::protocol::messages::describe_log_dirs::{DescribeLogDirsRequest, DescribeLogDirsResult};
 use crate::protocol::messages::describe_producers::{DescribeProducersRequest, TopicRequest};
@@ -94,9 +95,7 @@ impl Admin {
                     .into_iter()
                     .flat_map(|topic| topic.partitions)
                     .find(|answer| answer.partition_index == partition.partition.0)
-                    .ok_or_else(|| {
-                        Error::malformed("response", format!("it does not mention {partition}"))
-                    })?;
+                    .ok_or_else(|| errors::not_mentioned(partition))?;
                 check(answer.error_code, answer.error_message.as_ref(), || {
                     format!("producers of {partition}")
                 })?;

@@ -251,8 +251,8 @@ impl Admin {
             )
         };
         if codes.values().any(has_members) {
-            let context = format!("group {group}: setting offsets; stop its members first");
-            return Err(Error::kafka(ErrorCode::NonEmptyGroup, context));
+            let what = "setting offsets; stop its members first";
+            return Err(errors::of_group(ErrorCode::NonEmptyGroup, group, what));
         }
         let result = |(partition, code): (TopicPartition, ErrorCode)| {
             let result = code.into_result(what(&partition));
@@ -333,10 +333,7 @@ impl Admin {
 }
 
 fn only<T>(answers: Vec<T>, group: &str) -> Result<T> {
-    answers
-        .into_iter()
-        .next()
-        .ok_or_else(|| Error::malformed("response", format!("it does not mention group {group}")))
+    answers.into_iter().next().ok_or_else(|| errors::not_mentioned(format_args!("group {group}")))
 }
 
 fn consumer_description(group: DescribedConsumer, coordinator: NodeId) -> GroupDescription {

@@ -93,9 +93,7 @@ fn is_about_controller(code: i16) -> bool {
 
 /// Finds the result for an item by name; an answer that omits it is an error.
 fn answer_to<T>(answers: &mut BTreeMap<String, Result<T>>, name: &str) -> Result<T> {
-    answers
-        .remove(name)
-        .unwrap_or_else(|| Err(Error::malformed("response", format!("it does not mention {name}"))))
+    answers.remove(name).unwrap_or_else(|| Err(errors::not_mentioned(name)))
 }
 
 impl Admin {
@@ -159,7 +157,7 @@ impl Admin {
         };
         let response = route.call_at(request, version, self.timeout()).await?;
         if response.topics.iter().any(|topic| is_about_controller(topic.error_code)) {
-            return Err(Error::kafka(ErrorCode::NotController, "creating topics"));
+            return Err(errors::not_controller("creating topics"));
         }
         let mut answers: BTreeMap<String, Result<CreatedTopic>> = response
             .topics
@@ -207,7 +205,7 @@ impl Admin {
         }
         let response = route.call_at(request, version, self.timeout()).await?;
         if response.responses.iter().any(|topic| is_about_controller(topic.error_code)) {
-            return Err(Error::kafka(ErrorCode::NotController, "deleting topics"));
+            return Err(errors::not_controller("deleting topics"));
         }
         let mut answers: BTreeMap<String, Result<()>> = BTreeMap::new();
         for topic in response.responses {
@@ -245,9 +243,7 @@ impl Admin {
                 };
                 let response = route.call(request, self.timeout()).await?;
                 let result = response.results.into_iter().find(|result| &*result.name == topic);
-                let result = result.ok_or_else(|| {
-                    Error::malformed("response", format!("it does not mention {topic}"))
-                })?;
+                let result = result.ok_or_else(|| errors::not_mentioned(topic))?;
                 check(result.error_code, result.error_message.as_ref(), || {
                     format!("raising the partitions of {topic} to {count}")
                 })
@@ -352,9 +348,8 @@ impl Admin {
             include_documentation: with_documentation && version >= 3,
         };
         let response = route.call_at(request, version, self.timeout()).await?;
-        let result = response.results.into_iter().next().ok_or_else(|| {
-            Error::malformed("response", format!("it does not mention {resource}"))
-        })?;
+        let result =
+            response.results.into_iter().next().ok_or_else(|| errors::not_mentioned(resource))?;
         check(result.error_code, result.error_message.as_ref(), || resource.to_string())?;
         let mut entries: Vec<ConfigEntry> = result.configs.into_iter().map(config_entry).collect();
         entries.sort_unstable_by(|left, right| left.name.cmp(&right.name));
@@ -389,9 +384,11 @@ impl Admin {
                     validate_only,
                 };
                 let response = route.call(request, self.timeout()).await?;
-                let result = response.responses.into_iter().next().ok_or_else(|| {
-                    Error::malformed("response", format!("it does not mention {resource}"))
-                })?;
+                let result = response
+                    .responses
+                    .into_iter()
+                    .next()
+                    .ok_or_else(|| errors::not_mentioned(resource))?;
                 check(result.error_code, result.error_message.as_ref(), || resource.to_string())
             })
             .await
@@ -412,9 +409,7 @@ impl Admin {
         }
         let brokers = &self.cluster.snapshot().brokers;
         if !brokers.contains_key(&id) {
-            let known: Vec<String> = brokers.keys().map(ToString::to_string).collect();
-            let text = format!("there is no broker {id}; the brokers are {}", known.join(", "));
-            return Err(Error::told(ErrorCode::BrokerIdNotRegistered, text));
+            return Err(Error::no_broker(id, brokers.keys().copied()));
         }
         self.cluster.route(id, Lane::Control).await
     }

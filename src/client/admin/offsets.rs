@@ -81,9 +81,7 @@ impl Admin {
         };
         let response = route.call(request, self.timeout()).await?;
         let answer = response.topics.into_iter().flat_map(|topic| topic.partitions).next();
-        let answer = answer.ok_or_else(|| {
-            Error::malformed("response", format!("it does not mention {partition}"))
-        })?;
+        let answer = answer.ok_or_else(|| errors::not_mentioned(partition))?;
         ErrorCode::from_i16(answer.error_code)
             .into_result(format!("deleting the records of {partition} before {offset}"))?;
         Ok(Offset(answer.low_watermark))
@@ -190,9 +188,7 @@ async fn list_offsets_of(
         }
     }
     let answer_of = |(name, _, _): (TopicPartition, LeaderEpoch, OffsetSpec)| {
-        let answer = answers
-            .remove(&name)
-            .ok_or_else(|| Error::malformed("response", format!("it does not mention {name}")));
+        let answer = answers.remove(&name).ok_or_else(|| errors::not_mentioned(&name));
         let listed = answer.and_then(|answer| {
             ErrorCode::from_i16(answer.error_code)
                 .into_result(format!("looking up an offset of {name}"))?;

@@ -246,9 +246,7 @@ impl Admin {
                 let answer = answers
                     .flat_map(|topic| topic.partitions)
                     .find(|answer| answer.partition_index == partition.partition.0);
-                let answer = answer.ok_or_else(|| {
-                    Error::malformed("response", format!("it does not mention {partition}"))
-                })?;
+                let answer = answer.ok_or_else(|| errors::not_mentioned(partition))?;
                 check(answer.error_code, None, || {
                     format!("aborting the transaction of producer {} in {partition}", producer.id)
                 })
@@ -269,8 +267,7 @@ pub(in crate::client) async fn describe_transaction(
         })
         .await?;
     let answer = response.transaction_states.into_iter().next();
-    let answer =
-        answer.ok_or_else(|| Error::malformed("response", format!("it does not mention {id}")))?;
+    let answer = answer.ok_or_else(|| errors::not_mentioned(id))?;
     if ErrorCode::from_i16(answer.error_code) == ErrorCode::TransactionalIdNotFound {
         let text = format!("there is no transactional id {id}");
         return Err(Error::told(ErrorCode::TransactionalIdNotFound, text));

@@ -178,8 +178,7 @@ fn read_partition(
     let mut next = None;
     for batch in Batches::new(bytes.clone()) {
         let batch = batch.map_err(|error| {
-            let context = format!("{} at offset {}: {error}", asked.partition, asked.offset);
-            Error::kafka(error.code(), context)
+            Error::at_offset(error.code(), &asked.partition, asked.offset, error)
         })?;
         let header = batch.header();
         if header.next_offset() > asked.offset {
@@ -263,8 +262,7 @@ pub(super) async fn end_of_epoch(
     };
     let response = route.call_at(request, version, cluster.config.request_timeout).await?;
     let answer = response.topics.into_iter().flat_map(|topic| topic.partitions).next();
-    let answer = answer
-        .ok_or_else(|| Error::malformed("response", format!("it does not mention {partition}")))?;
+    let answer = answer.ok_or_else(|| errors::not_mentioned(partition))?;
     ErrorCode::from_i16(answer.error_code)
         .into_result(format!("validating the position of {partition}"))?;
     Ok(Some(Offset(answer.end_offset)).filter(|&end| end >= Offset::ZERO))

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::calls::Coordinators;
+use crate::client::errors;
 use crate::error::{Error, ErrorCode};
 use crate::machine::client::transaction::{Call, Failure, Reason, State};
 
@@ -33,13 +34,13 @@ impl Coordinators {
                 Error::told(ErrorCode::ProducerFenced, text).because(cause)
             }
             Failure::Fatal { reason, in_doubt } => {
-                let text = format!(
-                    "transactional id {id}: {}{}; this producer cannot continue: close it, and make a new one",
+                let what = format!(
+                    "{}{}; this producer cannot continue: close it, and make a new one",
                     what_failed(reason),
                     doubt(in_doubt)
                 );
-                Error::kafka(reason.code.unwrap_or(ErrorCode::UnknownServerError), text)
-                    .because(cause)
+                let code = reason.code.unwrap_or(ErrorCode::UnknownServerError);
+                errors::of_transactional_id(code, id, what).because(cause)
             }
             Failure::Unknown(_) => Error::UnknownOutcome {
                 what: format!(
@@ -79,7 +80,7 @@ impl Coordinators {
             }
             _ => String::new(),
         };
-        Error::kafka(code, format!("transactional id {id}: {what}{remedy}")).because(cause)
+        errors::of_transactional_id(code, id, format_args!("{what}{remedy}")).because(cause)
     }
 }
 

@@ -334,7 +334,7 @@ impl Assembler {
                 Err(error) => {
                     // The rest of the chunk cannot be trusted; rows before stay.
                     self.leave(&mut cursor);
-                    return Err(name_partition(&cursor.chunk.partition, error));
+                    return Err(error.in_partition(&cursor.chunk.partition));
                 }
             }
         }
@@ -576,19 +576,6 @@ fn end_transaction(cursor: &mut Cursor, header: &BatchHeader) -> Result<()> {
 }
 
 fn broken(header: &BatchHeader, position: usize, error: WalkError) -> Error {
-    Error::kafka(
-        ErrorCode::CorruptMessage,
-        format!(
-            "record batch at offset {}: at byte {position} of the records: {}",
-            header.base_offset,
-            error.text()
-        ),
-    )
-}
-
-fn name_partition(partition: &TopicPartition, error: Error) -> Error {
-    match error {
-        Error::Kafka { code, context, .. } => Error::kafka(code, format!("{partition}: {context}")),
-        other => other,
-    }
+    let detail = format!("at byte {position} of the records: {}", error.text());
+    Error::of_batch(ErrorCode::CorruptMessage, header.base_offset, detail)
 }

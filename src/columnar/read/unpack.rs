@@ -113,10 +113,9 @@ impl Pool {
                 Ok(exact)
             }
             Ok(data) => Ok(Bytes::from_owner(Lent { data, pool: Arc::downgrade(&self.0) })),
-            Err(Error::Kafka { code, context, .. }) => Err(Error::kafka(
-                code,
-                format!("record batch at offset {}: {context}", header.base_offset),
-            )),
+            Err(Error::Kafka { code, context, .. }) => {
+                Err(Error::of_batch(code, header.base_offset, context))
+            }
             Err(other) => Err(other),
         }
     }

@@ -11,7 +11,7 @@ use super::fencing::OfTransaction;
 use super::kind::{KeyAndValue, Kind};
 use super::runtime::Runtime;
 use crate::broker::change::Change;
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{ErrorCode, Result};
 use crate::machine::coordinator::TransactionEnd;
 use crate::machine::group::{
     GroupConfig, GroupNews, GroupRecord, GroupRequest, GroupShard, TopicsView,
@@ -165,7 +165,7 @@ impl Runtime<Groups> {
             Ok(_) => Ok(()),
             // The transaction coordinator tries again at the leader, as for any other partition.
             Err(error) if is_of_coordinator(error.code()) => {
-                Err(Error::kafka(ErrorCode::NotLeaderOrFollower, error.chain()))
+                Err(error.under_code(ErrorCode::NotLeaderOrFollower))
             }
             Err(error) => Err(error),
         }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::link::{Link, View};
 use super::options::{GroupMetadata, GroupOptions, OffsetAndMetadata};
 use crate::client::coordinator::{Committed, Coordinator};
+use crate::client::errors;
 use crate::client::obstacles::note_failure;
 use crate::error::{Error, ErrorCode, Result};
 use crate::types::TopicPartition;
@@ -112,17 +113,17 @@ impl GroupHandle {
     ) -> Result<Option<Error>> {
         left.retain(|partition, _| codes.get(partition).is_none_or(|code| !code.is_ok()));
         let of = |partition: &TopicPartition| codes.get(partition).copied().unwrap_or_default();
-        let context = |code| {
+        let error = |code| {
             let refused = left.keys().filter(|one| of(one) == code).collect::<Vec<_>>();
-            format!("group {}: committing {}", self.options.group_id, list(refused.into_iter()))
+            let what = format!("committing {}", list(refused.into_iter()));
+            errors::of_group(code, &self.options.group_id, what)
         };
         let for_good =
             left.keys().map(of).find(|&code| !code.retriable() && !is_about_membership(code));
         if let Some(code) = for_good {
-            return Err(Error::kafka(code, context(code)));
+            return Err(error(code));
         }
-        let first = left.keys().map(of).next();
-        Ok(first.map(|code| Error::kafka(code, context(code))))
+        Ok(left.keys().map(of).next().map(error))
     }
 
     fn check_owned(&self, offsets: &Committed, now: &View) -> Result<()> {
@@ -147,13 +148,12 @@ impl GroupHandle {
             "" => String::new(),
             reason => format!(" ({reason})"),
         };
-        let context = format!(
-            "group {}: committing {}: not assigned to this member{why}; a member commits only what \
-             it owns, and whoever owns these continues from their last commit",
-            self.options.group_id,
+        let what = format!(
+            "committing {}: not assigned to this member{why}; a member commits only what it owns, and \
+             whoever owns these continues from their last commit",
             list(foreign.into_iter())
         );
-        Err(Error::kafka(ErrorCode::IllegalGeneration, context))
+        Err(errors::of_group(ErrorCode::IllegalGeneration, &self.options.group_id, what))
     }
 
     /// The group's committed offsets; partitions without an offset are left out.
