@@ -46,6 +46,9 @@ logger = logging.getLogger("ottla.client")
 _RUN_ROWS = 250_000
 _RUN_BYTES = 64 << 20
 
+#: How many rows a batch has; a part of the topic is at least one.
+_BATCH_ROWS = 10_000
+
 #: How long the settings of a topic count, in seconds.
 _SETTINGS_SECONDS = 60.0
 
@@ -323,6 +326,7 @@ class Table:
 
         def scan_again(**more: Any) -> Scan:
             given = {**places, **options, **more, "timeout": limit.left()}
+            given["batch_rows"] = _BATCH_ROWS
             return self._client.scan(self._topic, value=self._format, **given)
 
         scan = scan_again()

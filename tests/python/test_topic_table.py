@@ -12,7 +12,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import ottla
-from ottla import _topic_table
+from ottla import _runs, _topic_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +59,7 @@ def test_a_table_equals_a_query_over_one_scan(
     run_rows: int,
 ) -> None:
     monkeypatch.setattr(_topic_table, "_RUN_ROWS", run_rows)
+    monkeypatch.setattr(_topic_table, "_BATCH_ROWS", min(run_rows, 10_000))
     chance = random.Random(run_rows)
     kafka.create_topic(name, partitions=3)
     path = None if place == "in memory" else tmp_path / "table"
@@ -90,6 +91,8 @@ def test_a_table_equals_a_query_over_one_scan(
     assert table.refresh() > 0
     assert table.refresh() == 0
     assert_frame_equal(table.to_polars().sort("key"), scanned(kafka, table))
+    # Behind the first run there is nothing to delete.
+    assert not table._runs._runs[0][_runs.DELETED].any()
     table.close()
 
 
@@ -194,27 +197,29 @@ def test_a_change_counts_when_the_loop_asks_for_the_next(
     kafka: ottla.Client, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_topic_table, "_RUN_ROWS", 1)
+    monkeypatch.setattr(_topic_table, "_BATCH_ROWS", 2)
     kafka.create_topic(name, partitions=1)
     for batch in range(3):
         kafka.write(name, pl.DataFrame({"key": ["a", "b"], "value": [f"{batch}"] * 2}), key="key")
     kafka.send(name, None, key="b")
     table = kafka.table(name, value="text", path=tmp_path, refresh=False)
-    seen = []
-    for change in table.changes(end={0: 4}):
-        seen.append(change)
-        break
+    first = next(table.changes(end={0: 5}))
     assert table.end == {name: {}}
     table.close()
     table = kafka.table(name, value="text", path=tmp_path, refresh=False)
-    (again, *rest) = table.changes(end={0: 4})
-    assert_frame_equal(seen[0].upserts, again.upserts)
-    assert "upserts" in repr(again)
-    assert table.end == {name: {0: 4}}
+    changes = table.changes(end={0: 5})
+    again = next(changes)
+    assert_frame_equal(first.upserts, again.upserts)
+    assert again.offsets == first.offsets == {name: {0: (0, 2)}}
+    assert "2 upserts, 0 deletes" in repr(again)
+    assert next(changes).offsets == {name: {0: (2, 4)}}
+    assert table.end == {name: {0: 2}}
+    assert [change.offsets[name][0] for change in changes] == [(4, 5)]
+    assert table.end == {name: {0: 5}}
     (*_rows, last) = table.changes()
     assert last.deletes.to_dict(as_series=False) == {"key": [b"b"]}
     assert table.to_polars().rows() == [(b"a", "2")]
     assert list(table.changes()) == []
-    assert rest == [] or rest[-1].offsets[name][0][1] == 4
     kafka.send(name, "x", key="c")
     changes = table.changes()
     next(changes)

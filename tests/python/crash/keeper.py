@@ -76,4 +76,5 @@ if __name__ == "__main__":
     _runs._remove = stepping(_runs._remove)
     Path.replace = stepping(Path.replace)  # type: ignore[method-assign]
     _topic_table._RUN_ROWS = 10
+    _topic_table._BATCH_ROWS = 4
     main()
