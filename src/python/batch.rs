@@ -25,6 +25,9 @@ use crate::types::TopicPartition;
 /// What a pickled batch knows besides its rows: the fields of the batch, in order.
 type PickledFacts = (Vec<PlainSpan>, usize, Vec<bool>, bool, bool);
 
+/// What pickle calls to make a batch again, and with what: the rows as a stream, and the facts.
+type Pickled<'py> = (Bound<'py, PyAny>, (Bound<'py, PyBytes>, PickledFacts));
+
 /// The records `[start, end)` of one partition.
 #[derive(Clone, Debug)]
 pub(super) struct Span {
@@ -281,10 +284,7 @@ impl RecordBatch {
     }
 
     /// How pickle makes it again. Copies; releases the GIL.
-    fn __reduce__<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyBytes>, PickledFacts))> {
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Pickled<'py>> {
         let stream = py.detach(|| pickled::to_stream(&self.rows))?;
         let facts = (
             pickled::plain_spans(&self.spans),
