@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from ottla._registry import SchemaRegistry
     from ottla._scan import Scan
     from ottla._topic import Topic
+    from ottla._topic_table import Changes, Table
     from ottla._transactions import Transaction, TransactionalProducer
+    from ottla._windows import Window, Windows
     from ottla.errors import (
         AuthorizationError,
         ClosedError,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
         DecodeError,
         FencedError,
         KafkaError,
+        LateRowError,
         MessageTooLargeError,
         NotSupportedError,
         OffsetOutOfRangeError,
@@ -70,6 +73,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AuthorizationError",
     "Broker",
+    "Changes",
     "Client",
     "ClosedError",
     "Cluster",
@@ -88,6 +92,7 @@ __all__ = [
     "Groups",
     "Header",
     "KafkaError",
+    "LateRowError",
     "MessageTooLargeError",
     "NotSupportedError",
     "OffsetOutOfRangeError",
@@ -100,6 +105,7 @@ __all__ = [
     "Scan",
     "SchemaRegistry",
     "StorageError",
+    "Table",
     "TimeoutError",
     "Topic",
     "TopicExistsError",
@@ -108,6 +114,8 @@ __all__ = [
     "TransactionError",
     "TransactionalProducer",
     "UnknownTopicError",
+    "Window",
+    "Windows",
     "__version__",
     "arrow_ipc",
     "avro",
@@ -147,7 +155,9 @@ _HOMES = {
     "_registry": ("SchemaRegistry",),
     "_scan": ("Scan",),
     "_topic": ("Topic",),
+    "_topic_table": ("Changes", "Table"),
     "_transactions": ("Transaction", "TransactionalProducer"),
+    "_windows": ("Window", "Windows"),
     "errors": (
         "AuthorizationError",
         "ClosedError",
@@ -159,6 +169,7 @@ _HOMES = {
         "DecodeError",
         "FencedError",
         "KafkaError",
+        "LateRowError",
         "MessageTooLargeError",
         "NotSupportedError",
         "OffsetOutOfRangeError",

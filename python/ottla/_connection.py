@@ -48,6 +48,8 @@ class Connection:
         self._retentions: dict[str, int | None] = {}
         #: The embedded broker, which lives as long as its clients.
         self._owner: Server | None = None
+        #: The settings that it was made with.
+        self._settings: dict[str, str] = {}
         #: The brokers of this process that it reaches by their addresses, if there are no others.
         self._hosts = hosts(native.bootstrap_servers)
         _exit.register_client(self)
@@ -70,7 +72,9 @@ class Connection:
             return cls._of_server(default_server(), config=settings)
         if bootstrap_servers is not None:
             settings["bootstrap.servers"] = servers_text(bootstrap_servers)
-        return cls(_NativeClient.connect(settings))
+        connection = cls(_NativeClient.connect(settings))
+        connection._settings = settings
+        return connection
 
     @classmethod
     def _of_server(
@@ -84,6 +88,7 @@ class Connection:
         """Open a connection without a socket; it closes with the broker, and keeps it alive."""
         settings = client_settings(client_id, config, options)
         connection = cls(_NativeClient.in_process(server._native, settings))  # noqa: SLF001
+        connection._settings = settings
         connection._owner = server
         server._clients.add(connection)  # noqa: SLF001
         return connection

@@ -12,7 +12,7 @@ from ottla._membership import group_options, is_pattern, refuse_group_options
 from ottla._names import partition_numbers, topic_name, topic_names
 from ottla._offsets import of_resume, refuse_foreign, starts
 from ottla._reader import CHANGES, Reader
-from ottla._scan import column_list
+from ottla._scanning import column_list
 from ottla.errors import ConfigError, NotSupportedError
 from ottla.formats import as_format
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from ottla._registry import SchemaRegistry
 
-__all__ = ["Format", "Header", "column_names", "header"]
+__all__ = ["Format", "Header", "column_names", "header", "is_fixed"]
 
 
 @dataclass(frozen=True)
@@ -180,6 +180,15 @@ def header(key: str, *, name: str | None = None, text: bool = True) -> Header:
     [{'offset': 0, 'trace': 'a1'}]
     """
     return Header(key, key if name is None else name, text)
+
+
+def is_fixed(value: Format) -> bool:
+    """Whether the columns of values are known without a value or a registry."""
+    if value.kind in {"raw", "text"}:
+        return True
+    if value.kind == "debezium":
+        return value.inner is not None and is_fixed(value.inner)
+    return value.schema is not None and value.registry is None
 
 
 def column_names(exclude: Iterable[str]) -> tuple[str, ...]:

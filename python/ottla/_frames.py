@@ -33,6 +33,13 @@ def require(library: str, purpose: str) -> Any:
         ) from None
 
 
+def pickled_batch(stream: bytes, facts: Any) -> RecordBatch:
+    """Make a batch again that was pickled."""
+    from ottla._ottla import RecordBatch
+
+    return RecordBatch._of_pickle(stream, facts)  # noqa: SLF001
+
+
 # --- conversions ---------------------------------------------------------------------------------
 
 

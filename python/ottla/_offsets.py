@@ -8,12 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
 from ottla._bounds import has_ranges, is_by_topic, offset_number, refusal_of_ranges
+from ottla._ottla import RecordBatch
 from ottla.errors import ConfigError, FencedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["DeltaOffsets", "Offsets", "Resume", "delta_offsets", "delta_txn", "ends", "spans"]
+__all__ = [
+    "DeltaOffsets",
+    "Offsets",
+    "Resume",
+    "commits",
+    "delta_offsets",
+    "delta_txn",
+    "ends",
+    "spans",
+]
 
 #: Offsets by topic and partition: ``batch.offsets``, ``consumer.position()``, or either from JSON.
 Offsets = Mapping[str, Mapping[Any, Any]]
@@ -52,6 +62,20 @@ def ends(offsets: Offsets) -> dict[str, dict[int, int]]:
         topic: {partition: end for partition, (_, end) in partitions.items()}
         for topic, partitions in spans(offsets).items()
     }
+
+
+def commits(what: RecordBatch | Offsets | None) -> dict[str, dict[int, int]] | None:
+    """Return the offsets that ``commit(what)`` means; None for everything."""
+    if what is None:
+        return None
+    if isinstance(what, RecordBatch):
+        return ends(what.offsets)
+    if isinstance(what, Mapping):
+        return ends(what)
+    raise TypeError(
+        "what is committed must be a batch, {topic: {partition: offset}}, or nothing, not "
+        f"{type(what).__name__}"
+    )
 
 
 def starts(start: Any) -> dict[str, dict[int, int]] | None:

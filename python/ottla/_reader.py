@@ -17,8 +17,7 @@ from ottla._bounds import (
     refusal_of_ranges,
     seconds,
 )
-from ottla._offsets import ends, of_resume
-from ottla._ottla import RecordBatch
+from ottla._offsets import commits, ends, of_resume
 from ottla._progress import is_open_ended, set_note, set_total
 from ottla._progress import start as start_progress
 from ottla.errors import DataLossError, DecodeError
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from ottla._connection import Connection
     from ottla._offsets import Offsets, Resume
     from ottla._ottla import Consumer as _NativeConsumer
-    from ottla._ottla import Pending
+    from ottla._ottla import Pending, RecordBatch
     from ottla._progress import Progress
 
     Listener = Callable[[list[tuple[str, int]]], object]
@@ -346,7 +345,7 @@ class Reader:
             When a partition is no longer this member's: another one has it, and continues from the
             previous commit. Discard the results of these rows if you can.
         """
-        return self._native.commit(_commits(what), seconds(timeout))
+        return self._native.commit(commits(what), seconds(timeout))
 
     def commit_async(self, what: RecordBatch | Offsets | None = None) -> Pending:
         """Commit as :meth:`commit` does, without waiting.
@@ -356,7 +355,7 @@ class Reader:
         Pending
             ``await`` it, or call its ``result(timeout)``, for what was committed.
         """
-        return self._native.commit_async(_commits(what))
+        return self._native.commit_async(commits(what))
 
     def committed(
         self,
@@ -480,17 +479,4 @@ def _refuse_awaitable(kind: str, answer: object) -> None:
     raise TypeError(
         f"on_{CHANGES[kind]} returned an awaitable: iterate with `async for`, or pass a plain "
         "function"
-    )
-
-
-def _commits(what: RecordBatch | Offsets | None) -> dict[str, dict[int, int]] | None:
-    if what is None:
-        return None
-    if isinstance(what, RecordBatch):
-        return ends(what.offsets)
-    if isinstance(what, Mapping):
-        return ends(what)
-    raise TypeError(
-        "what is committed must be a batch, {topic: {partition: offset}}, or nothing, not "
-        f"{type(what).__name__}"
     )

@@ -72,7 +72,17 @@ class SchemaRegistry:
         user = None if username is None or password is None else (username, password)
         pem = None if ca is None else Path(ca).read_bytes()
         wait = timeout.total_seconds() if isinstance(timeout, timedelta) else float(timeout)
-        self._native = Native(url, user, token, pem, wait)
+        self._arguments = (url, user, token, pem, wait)
+        self._native = Native(*self._arguments)
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self._arguments
+
+    def __setstate__(self, arguments: tuple[Any, ...]) -> None:
+        from ottla._ottla import SchemaRegistry as Native
+
+        self._arguments = arguments
+        self._native = Native(*arguments)
 
     @property
     def urls(self) -> list[str]:

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ottla import _frames, _progress
-from ottla._arguments import keywords
-from ottla._bounds import native_bounds, row_count, seconds
-from ottla._connection import Connection
-from ottla._names import partition_numbers, topic_name
-from ottla.formats import as_format
+from ottla._arguments import whole_number
+from ottla._bounds import Limit, row_count
+from ottla._offsets import commits, delta_txn
+from ottla._scan_parts import Recipe, cut, with_columns
+from ottla._table_columns import fields_of
+from ottla.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator
 
-    from ottla._bounds import Bound
+    from ottla._committing import GroupOffsets
     from ottla._connection import Timeout
+    from ottla._offsets import Offsets
     from ottla._ottla import RecordBatch
     from ottla._ottla import Scan as _NativeScan
-    from ottla.formats import Format, Header
+    from ottla.formats import Format
 
-__all__ = ["Scan", "Scanning", "column_list"]
+__all__ = ["Scan"]
 
 
 class Scan:
@@ -45,13 +47,128 @@ class Scan:
     (1, {0: (0, 1)})
     """
 
-    def __init__(self, native: _NativeScan) -> None:
-        self._native = native
+    def __init__(
+        self,
+        native: _NativeScan | None,
+        group: GroupOffsets | None = None,
+        *,
+        client: Any = None,
+        options: dict[str, Any] | None = None,
+        recipe: Recipe | None = None,
+    ) -> None:
+        self._made = native
+        #: The offsets of the group that it goes on from.
+        self._group = group
+        #: The client that made it, which is above this file, and the arguments.
+        self._client, self._options = client, options
+        #: How to make it, if it came from another process, or is a part.
+        self._recipe = recipe
+
+    @property
+    def _native(self) -> _NativeScan:
+        if self._made is None:
+            assert self._recipe is not None  # noqa: S101 (one of them is there)
+            self._made = self._recipe.make()
+        return self._made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Scan._travelled, (self._travelling(),)
+
+    @staticmethod
+    def _travelled(recipe: Recipe) -> Scan:
+        return Scan(None, recipe=recipe)
+
+    def _travelling(self) -> Recipe:
+        """Return how another process makes this scan."""
+        if self._recipe is not None:
+            return self._recipe
+        client, options, native = self._client, self._options, self._native
+        assert options is not None  # noqa: S101 (made by a client)
+        value: Format | None = options["value"]
+        fields = None
+        if value is not None and value.kind == "json" and value.schema is None:
+            fields = self._inferred(client, value)
+        settings = {**client._settings, "bootstrap.servers": client.bootstrap_servers}  # noqa: SLF001
+        return Recipe(
+            settings=settings,
+            topic=self.topic,
+            topic_id=native.topic_id,
+            offsets=native.bounds,
+            options=options | {"value": with_columns(value, fields), "partitions": None},
+            schema=self.schema,
+        )
+
+    def _inferred(self, client: Any, value: Format) -> dict[str, str]:
+        """Return the columns of JSON values that were inferred."""
+        schema = self.schema
+        if self._options is not None and self._options["columns"] is not None:
+            # Those that are not among the columns of the scan are known, too.
+            bounds = self._native.bounds
+            whole = client.scan(self.topic, bounds, bounds, value=value).schema
+            if any(whole.get(name, kind) != kind for name, kind in schema.items()):
+                raise ConfigError(
+                    "the columns that were inferred from the values are not the same each time: "
+                    "pass a schema"
+                )
+            schema = whole
+        return fields_of(schema)
+
+    def split(self, n: int) -> list[Scan]:
+        """Cut the scan into parts of about the same number of offsets, to be read in parallel.
+
+        Together they have exactly the rows of the scan, each once. A part is a range of offsets of
+        a partition or of several. It can be pickled, as any scan can, and is read by whoever gets
+        it: threads, processes (``multiprocessing``, joblib) or other machines (Dask, Ray), which
+        connect to the cluster when they read. A pickled scan has the settings of its client in it,
+        and no group: commit the whole one when all parts are done.
+
+        Parameters
+        ----------
+        n : int
+            How many parts to make at most; fewer where there are fewer offsets, and at least one.
+
+        Returns
+        -------
+        list of Scan
+            The parts, in the order of the partitions and offsets.
+
+        Raises
+        ------
+        ConfigError
+            When the columns come from the first value of a part (Arrow IPC or a registry's first
+            schema, without ``schema=``): pass a schema.
+
+        Examples
+        --------
+        >>> import ottla, pickle
+        >>> with ottla.Broker() as broker:
+        ...     kafka = broker.client()
+        ...     for number in range(5):
+        ...         _ = kafka.send("words", f"{number}")
+        ...     parts = kafka.scan("words").split(2)
+        ...     parts = [pickle.loads(pickle.dumps(part)) for part in parts]
+        ...     [part.offsets for part in parts], sum(part.count() for part in parts)
+        ([{0: (0, 3)}, {0: (3, 5)}], 5)
+        """
+        if whole_number("n", n) < 1:
+            raise ConfigError(f"n={n}: a scan has at least one part")
+        recipe = self._travelling()
+        if recipe.options["max_rows"] is not None:
+            if recipe.options["value"] is not None and recipe.options["value"].kind == "arrow_ipc":
+                raise ConfigError(
+                    "a scan of Arrow IPC streams that max_rows= cuts off within a record has no "
+                    "parts: leave max_rows= out"
+                )
+            recipe = replace(
+                recipe, offsets=self.offsets, options=recipe.options | {"max_rows": None}
+            )
+        parts = cut(recipe.offsets, n)
+        return [Scan(None, recipe=replace(recipe, offsets=part)) for part in parts]
 
     @property
     def topic(self) -> str:
         """The name of the topic."""
-        return self._native.topic
+        return self._native.topic if self._recipe is None else self._recipe.topic
 
     @property
     def offsets(self) -> dict[int, tuple[int, int]]:
@@ -115,6 +232,90 @@ class Scan:
         """The columns and their types; infers the schema of JSON values when none was given."""
         return self._native.schema()
 
+    @property
+    def group_id(self) -> str | None:
+        """The group whose offsets this scan began at, and that :meth:`commit` commits to."""
+        return None if self._group is None else self._group.group_id
+
+    def commit(
+        self, what: RecordBatch | Offsets | None = None, *, timeout: Timeout = 60.0
+    ) -> dict[str, dict[int, int]]:
+        """Commit offsets to the group of this scan, and wait until it has stored them.
+
+        Do the work first, then commit. A program that dies in between finds the same starts when it
+        runs again, and later ends if more has arrived: what it does must replace what it has done,
+        for example write a file for each partition, named by the partition and its start. Where
+        that is not possible, store the offsets with the results (``resume=``).
+
+        Parameters
+        ----------
+        what : RecordBatch or Offsets, optional
+            A batch: exactly its rows are done, and those before it in its partitions. Offsets by
+            topic and partition: where to go on. Nothing: all of the scan, which is :attr:`end`,
+            whether it was read or not.
+        timeout : float or datetime.timedelta, default 60
+            How long to wait, in seconds.
+
+        Returns
+        -------
+        dict of str to dict of int to int
+            What was committed, by topic and partition.
+
+        Raises
+        ------
+        FencedError
+            When the group has other offsets than those that this scan began at: another run of the
+            program was faster, or somebody reset the group. Discard the results if you can. Two
+            runs that commit at the same moment may both succeed: this is no lock.
+        ConfigError
+            When the scan was made without ``group_id=``, or the offsets are not within its bounds.
+        KafkaError
+            While the group has members (``NON_EMPTY_GROUP``).
+        """
+        if self._group is None:
+            raise ConfigError(
+                "this scan has no group to commit to: make it with group_id=, or store scan.end "
+                "with the results"
+            )
+        limit = Limit(timeout)
+        wanted = commits(what)
+        offsets = self.end if wanted is None else wanted
+        bounds = self._native.bounds
+        for topic, partitions in offsets.items():
+            for partition, at in partitions.items():
+                start, end = bounds.get(partition, (0, -1)) if topic == self.topic else (0, -1)
+                if not start <= at <= end:
+                    raise ConfigError(
+                        f"offset {at} of {topic}-{partition} is not within this scan: {self!r}"
+                    )
+        self._group.commit(offsets.get(self.topic, {}), limit)
+        return offsets
+
+    def delta_txn(self, app: str, *, table: Any = None) -> Any:
+        """Return Delta commit properties that store the offsets of this scan with its rows.
+
+        As ``RecordBatch.delta_txn`` does for one batch. ``resume=ottla.delta_offsets(…)`` of the
+        next scan goes on behind them.
+
+        Parameters
+        ----------
+        app : str
+            The name of the program.
+        table : deltalake.DeltaTable, optional
+            The table as it is now: checks that no other run has written these rows.
+
+        Returns
+        -------
+        deltalake.CommitProperties
+            For ``commit_properties=`` of ``write_deltalake``.
+
+        Raises
+        ------
+        FencedError
+            When the table has rows of this scan already.
+        """
+        return delta_txn({self.topic: self.offsets}, app, table)
+
     def count(self) -> int:
         """Return the number of rows, by reading them without their columns.
 
@@ -126,6 +327,17 @@ class Scan:
     def __iter__(self) -> Iterator[RecordBatch]:
         """Read the rows as batches of Arrow arrays, from the start."""
         return iter(self._native.batches())
+
+    async def __aiter__(self) -> AsyncIterator[RecordBatch]:
+        """Read the rows as batches of Arrow arrays, without blocking the event loop."""
+        import asyncio
+
+        loop, batches = asyncio.get_running_loop(), iter(self)
+        while True:
+            batch = await loop.run_in_executor(None, next, batches, None)
+            if batch is None:
+                return
+            yield batch
 
     def head(self, n: int = 5) -> RecordBatch:
         """Return the first ``n`` rows, in the order of the partitions."""
@@ -234,123 +446,3 @@ class Scan:
     def _repr_html_(self) -> str:
         caption = f"Scan of {self.topic}: at most {self.max_rows:,} records"
         return _frames.html_table(["partition", "start", "end", "offsets"], self._rows(), caption)
-
-
-class Scanning(Connection):
-    """The part of a :class:`Client` that scans."""
-
-    def scan(
-        self,
-        topic: str,
-        start: Bound = None,
-        end: Bound = None,
-        *,
-        partitions: Iterable[int] | None = None,
-        value: Format | str | Mapping[str, Any] | None = None,
-        columns: Sequence[str | Header] | None = None,
-        isolation_level: str | None = None,
-        on_error: str = "raise",
-        on_data_loss: str = "raise",
-        max_rows: int | None = None,
-        batch_rows: int = 10_000,
-        string_view: bool = True,
-        threads: int | None = None,
-        timeout: Timeout = 30.0,
-    ) -> Scan:
-        """Return the records of a topic between two places, as a value that can be read again.
-
-        The bounds are resolved to offsets now, once; what is produced later is not seen. Reading
-        returns exactly the rows between them, or raises.
-
-        Parameters
-        ----------
-        topic : str
-            The name of the topic.
-        start, end : Bound, optional
-            "earliest" (the default of start), "latest" (the default of end), a datetime or ISO 8601
-            string (UTC when it has no zone; its milliseconds count, as in the timestamps of
-            records), a negative timedelta (from now), a mapping of partitions to offsets, which
-            reads these partitions only, or a checkpoint: the ``end`` of an earlier scan or the
-            ``position()`` of a consumer, also from JSON. Partitions that a checkpoint does not name
-            were added since, and are read from their beginning. The end is exclusive. The
-            ``offsets`` of a scan or a batch, given to both, name the same records again; as a start
-            alone they are refused, and so are integers, which have no unit.
-        partitions : iterable of int, optional
-            The partitions to read; all by default.
-        value : Format, str or mapping, optional
-            How values become columns: :func:`ottla.raw` (the default), :func:`ottla.text`,
-            :func:`ottla.json` and the others, or a mapping of names to types for JSON.
-        columns : sequence of str, optional
-            The columns to return, in that order; the others cost nothing. Where a member of the
-            values has the name of one of the record's columns, all of those are in the struct
-            ``_kafka`` (``"_kafka.offset"``), or ``__kafka`` where that name is taken, too.
-        isolation_level : {"read_committed", "read_uncommitted"}, optional
-            Whether records of aborted transactions are left out, and the scan ends before the first
-            transaction that is still open (see :attr:`Scan.held_back`). By default the client's
-            setting, or else "read_committed"; for clients of Kafka it is the other one.
-        on_error : {"raise", "null", "column", "dlq:TOPIC"}, default "raise"
-            What to do with a value that cannot be decoded: raise :class:`DecodeError`; make its
-            columns null; make them null and add a column ``error``; or leave the row out and write
-            the record, as it is, to the topic that is named. The headers ``ottla.dlq.topic``,
-            ``ottla.dlq.partition``, ``ottla.dlq.offset`` and ``ottla.dlq.error`` are added there,
-            and it is acknowledged before the rows around it are handed out. Each reading of a scan
-            writes again; ``head``, ``tail`` and ``count`` only look, and write nothing.
-        on_data_loss : {"raise", "warn"}, default "raise"
-            Whether records between the bounds that are gone are an error or a warning in the log:
-            those that retention or a deletion removed, and those that were compacted since the scan
-            was read before.
-        max_rows : int, optional
-            Stop after this many rows. Partitions are then read one after the other, and ``end`` is
-            the place after the last of these rows.
-        batch_rows : int, default 10000
-            About how many rows go into a batch.
-        string_view : bool, default True
-            ``False`` converts views to plain strings and binaries, which all of pyarrow's
-            functions can handle; it copies.
-        threads : int, optional
-            How many threads decompress and decode, from 1 to 256. The client's setting by default,
-            or else one for each processor that the process may use. The rows, their order and
-            their errors are the same with any number; with 1 the calling thread does it all.
-            Batches are decoded ahead, about two for each thread, within ``queued.max.bytes``.
-        timeout : float or datetime.timedelta, default 30
-            How long to wait for the bounds, in seconds.
-
-        Returns
-        -------
-        Scan
-            Rows ``[topic: dictionary<utf8>, partition: int32, offset: int64, timestamp:
-            timestamp[ms, UTC], timestamp_type, key: binary_view, value: binary_view, headers:
-            list<struct<key: utf8, value: binary>>]`` with the raw format.
-
-        Examples
-        --------
-        >>> import ottla
-        >>> with ottla.Broker() as broker:
-        ...     kafka = broker.client()
-        ...     for word in ("one", "two"):
-        ...         _ = kafka.send("words", word)
-        ...     rows = kafka.scan("words", value=ottla.text(), columns=["offset", "value"])
-        ...     [row for batch in rows for row in batch.to_pylist()]
-        [{'offset': 0, 'value': 'one'}, {'offset': 1, 'value': 'two'}]
-        """
-        options = keywords(Scanning.scan, locals())
-        options |= {
-            "partitions": None if partitions is None else sorted({*partition_numbers(partitions)}),
-            "value": as_format(value),
-            "columns": column_list(columns),
-            "max_rows": None if max_rows is None else row_count(max_rows, "max_rows"),
-        }
-        native = self._native.scan(
-            topic_name(topic), *native_bounds(start, end, topic), options, seconds(timeout)
-        )
-        return Scan(native)
-
-
-def column_list(columns: Any) -> list[Any] | None:
-    """Return the columns to read."""
-    if columns is None:
-        return None
-    if isinstance(columns, (str, bytes)) or not isinstance(columns, Iterable):
-        name = columns if isinstance(columns, str) else "offset"
-        raise TypeError(f"columns= takes a list of names, for example [{name!r}], not {columns!r}")
-    return list(columns)

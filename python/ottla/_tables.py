@@ -1,6 +1,7 @@
 """Tables to be written: which parts of a dataframe are columns, and which have no Arrow type.
 
-Columns of Python objects, of pandas or polars, get a type that keeps every value, or are refused.
+Columns of Python objects, of pandas or polars or of rows that are mappings, get a type that keeps
+every value, or are refused.
 pandas has an index in addition to its columns. One rule applies to it: a level with a name is a
 column of that name; an index of integers without a name only numbers the rows and is left out; any
 other index without a name is refused, since it would be lost.
@@ -8,6 +9,7 @@ other index without a name is refused, since it would be lost.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ottla._imported import imported
@@ -16,7 +18,7 @@ from ottla._values import Column, Values
 from ottla.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["Source", "rows_of", "writable"]
 
@@ -28,7 +30,7 @@ class Source:
     """
 
     def __init__(self, data: Any) -> None:
-        self.rows = writable(data)
+        self.rows = writable(_of_mappings(data) if isinstance(data, (list, tuple)) else data)
         #: What a generator of batches raised.
         self.raised: BaseException | None = None
         arrow = imported("pyarrow")
@@ -44,6 +46,37 @@ class Source:
         except BaseException as error:
             self.raised = error
             raise
+
+
+def _of_mappings(rows: Sequence[Any]) -> Any:
+    """Return a table of rows that are mappings; a name that a row lacks is null in it."""
+    try:
+        import pyarrow as pa
+    except ImportError:
+        raise ConfigError(
+            "rows as a list of mappings are written with the help of pyarrow: install it, or pass "
+            "a dataframe"
+        ) from None
+    names: dict[str, None] = {}
+    for at, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise TypeError(
+                f"row {at} is not a mapping of names to values but {type(row).__name__}: pass a "
+                "list of dictionaries, a dataframe, or anything with __arrow_c_stream__"
+            )
+        names |= dict.fromkeys(row)
+    columns = []
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a column must be a str, not {name!r}")
+        words = Column(
+            f"{name!r} of the rows",
+            f"Convert it, for example with str(row[{name!r}]), or leave it out",
+            f"row[{name!r}]",
+        )
+        values = [row.get(name) for row in rows]
+        columns.append(array_of(Values(words, values, range(len(values)))))
+    return pa.table(columns, names=list(names))
 
 
 def writable(data: Any) -> Any:

@@ -9,8 +9,10 @@ from ottla._admin import Administration
 from ottla._arguments import same_for_topic, whole_number
 from ottla._bounds import Limit, row_count, seconds
 from ottla._names import topic_name
-from ottla._scan import Scanning
+from ottla._scanning import Scanning
 from ottla._settings import setting_text, topic_settings
+from ottla._tabling import Tabling
+from ottla._windowing import Windowing
 from ottla._writing import Writing
 from ottla.errors import ConfigError, TopicExistsError, UnknownTopicError
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from ottla._connection import Timeout
     from ottla._ottla import RecordBatch
     from ottla._scan import Scan
+    from ottla._topic_table import Table
+    from ottla._windows import Windows
     from ottla.formats import Format
 
 __all__ = ["Topic", "Topics"]
@@ -137,6 +141,16 @@ class Topic:
         """Scan the topic; takes the arguments of ``client.scan`` except the topic."""
         return self._client.scan(self.name, *arguments, **options)
 
+    @same_for_topic(Tabling.table)
+    def table(self, **options: Any) -> Table:
+        """Return the latest row of each key; takes the arguments of ``client.table``."""
+        return self._client.table(self.name, **options)
+
+    @same_for_topic(Windowing.windows)
+    def windows(self, *arguments: Any, **options: Any) -> Windows:
+        """Return the closed windows; takes the arguments of ``client.windows``."""
+        return self._client.windows(self.name, *arguments, **options)
+
     @same_for_topic(Writing.write)
     def write(self, data: Any, **options: Any) -> int:
         """Write a table; takes the arguments of ``client.write`` except the topic."""
@@ -188,7 +202,7 @@ class Topic:
         return picture
 
 
-class Topics(Administration, Scanning, Writing):
+class Topics(Administration, Tabling, Windowing, Writing):
     """The part of a :class:`Client` that creates, lists and deletes topics."""
 
     def create_topic(

@@ -294,8 +294,11 @@ class Writing(Connection):
         ----------
         topic : str
             The name of the topic.
-        data : object with ``__arrow_c_stream__`` or ``__arrow_c_array__``
+        data : object with ``__arrow_c_stream__`` or ``__arrow_c_array__``, or list of dict
             A polars, pandas (2.2 or newer) or pyarrow table, a DuckDB relation, a scan, a batch …
+            Or rows as dictionaries (this needs pyarrow): the columns are all their names, a name
+            that a row lacks is null in it, and a column whose values have no common type that
+            keeps them is refused. No rows are nothing to write.
             In pandas, each named level of the index is a column; an index of integers without a
             name only numbers the rows and is left out; any other index without a name is refused.
         key : str, optional
@@ -391,6 +394,8 @@ class Writing(Connection):
         source = None
         try:
             source = Source(data)
+            if isinstance(data, (list, tuple)) and not data:
+                return 0
             native = through or self._native
             written, warning = native.write(topic_name(topic), source.rows, options)
         except BaseException as error:

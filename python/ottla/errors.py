@@ -20,6 +20,7 @@ __all__ = [
     "DecodeError",
     "FencedError",
     "KafkaError",
+    "LateRowError",
     "MessageTooLargeError",
     "NotSupportedError",
     "OffsetOutOfRangeError",
@@ -107,6 +108,10 @@ class DecodeError(KafkaError, ValueError):
 
 class FencedError(KafkaError):
     """Somebody else has taken over: another member of the group, or another run of the program."""
+
+
+class LateRowError(KafkaError):
+    """A row came to a window that had been closed; see ``client.windows``."""
 
 
 class MessageTooLargeError(KafkaError):

@@ -12,14 +12,21 @@ use arrow::record_batch::{RecordBatch as Rows, RecordBatchIterator, RecordBatchR
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::{PyIndexError, PyKeyError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyCapsule, PyDict, PyIterator, PyList, PySlice, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyCapsule, PyDict, PyIterator, PyList, PySlice, PyString, PyTuple};
 
 use super::interop::{self, arrow_error};
+use super::pickled::{self, PlainSpan};
 use super::whole::Whole;
 use super::{types, values};
 use crate::columnar::{Decoded, PartitionProgress, Tombstones, compact, nbytes, to_plain};
 use crate::error::{Error, Result};
 use crate::types::{PartitionIndex, TopicPartition};
+
+/// What a pickled batch knows besides its rows: the fields of the batch, in order.
+type PickledFacts = (Vec<PlainSpan>, usize, Vec<bool>, bool, bool);
+
+/// What pickle calls to make a batch again, and with what: the rows as a stream, and the facts.
+type Pickled<'py> = (Bound<'py, PyAny>, (Bound<'py, PyBytes>, PickledFacts));
 
 /// The records `[start, end)` of one partition.
 #[derive(Clone, Debug)]
@@ -274,6 +281,29 @@ impl RecordBatch {
 
     fn __len__(&self) -> usize {
         self.rows.num_rows()
+    }
+
+    /// How pickle makes it again. Copies; releases the GIL.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Pickled<'py>> {
+        let stream = py.detach(|| pickled::to_stream(&self.rows))?;
+        let facts = (
+            pickled::plain_spans(&self.spans),
+            self.num_rejected,
+            pickled::marks(&self.tombstones, self.rows.num_rows()),
+            self.hides_errors,
+            self.is_part,
+        );
+        Ok((frames(py)?.getattr("pickled_batch")?, (PyBytes::new(py, &stream), facts)))
+    }
+
+    /// The batch of what `__reduce__` returned.
+    #[staticmethod]
+    fn _of_pickle(py: Python<'_>, stream: &[u8], facts: PickledFacts) -> PyResult<Self> {
+        let (spans, num_rejected, marks, hides_errors, is_part) = facts;
+        let rows = py.detach(|| pickled::of_stream(stream))?;
+        let batch = Self::new(rows, pickled::spans_of(spans));
+        let tombstones = pickled::of_marks(marks);
+        Ok(Self { num_rejected, tombstones, hides_errors, is_part, ..batch })
     }
 
     /// A column by its name, a row as a dictionary by its number, or a batch of the rows of a

@@ -39,6 +39,7 @@ mod interop;
 mod json_value;
 mod logging;
 mod pending;
+mod pickled;
 mod process;
 mod reader;
 mod registry;

@@ -391,6 +391,12 @@ impl Scan {
         &self.bounds.offsets().topic
     }
 
+    /// The id of the topic when the bounds were resolved; zeros where brokers have none.
+    #[getter]
+    fn topic_id(&self) -> String {
+        self.bounds.offsets().topic_id.to_string()
+    }
+
     /// The bounds, before `max_rows` cuts anything off.
     #[getter]
     fn bounds(&self) -> BTreeMap<PartitionIndex, (i64, i64)> {

@@ -443,3 +443,30 @@ def test_periods_of_pandas_are_refused(kafka: ottla.Client, name: str) -> None:
             kafka.write(name, frame)
     kafka.write(name, frames[0].astype(str))
     assert kafka.scan(name, value=ottla.json()).head(1)["month"].to_pylist() == ["2020-01"]
+
+
+def test_rows_may_be_dictionaries(kafka: ottla.Client, name: str) -> None:
+    rows = [
+        {"id": 1, "amount": 9.5, "tags": ["a"], "when": datetime(2024, 1, 1, tzinfo=timezone.utc)},
+        {"id": 2, "amount": 3},
+        {"id": 3, "more": {"x": True}},
+    ]
+    assert kafka.write(name, rows, key="id") == 3
+    form = {"id": "int64", "amount": "float64", "tags": "list<utf8>", "more": "struct<x: bool>"}
+    found = kafka.scan(name, value=form, columns=["key", *form]).to_polars().sort("id")
+    assert found.to_dicts() == [
+        {"key": b"1", "id": 1, "amount": 9.5, "tags": ["a"], "more": None},
+        {"key": b"2", "id": 2, "amount": 3.0, "tags": None, "more": None},
+        {"key": b"3", "id": 3, "amount": None, "tags": None, "more": {"x": True}},
+    ]
+    assert kafka.write(name, []) == 0
+    assert kafka.write(name, ({"id": 4},)) == 1
+    for bad, kind, words in (
+        ([{"id": 1}, 5], TypeError, "row 1 is not a mapping"),
+        ([{1: 2}], TypeError, "name of a column"),
+        ([{"id": 1}, {"id": "x"}], ottla.ConfigError, "'id' of the rows"),
+        ([{"id": object()}], ottla.ConfigError, "'id' of the rows"),
+    ):
+        with pytest.raises(kind, match=words):
+            kafka.write(name, bad)
+    assert kafka.scan(name).count() == 4

@@ -103,6 +103,9 @@ class Kit:
             self.client.create_topic("t")
             self.client.send("t", "value")
             self.consumer = self.client.consumer("t", start="earliest")
+            self.scan = self.client.scan("t", group_id="s")
+            self.client.send("k", "value", key="key")
+            self.table = self.client.table("k")
             self.member = self.client.consumer("t", group_id="g", auto_offset_reset="earliest")
             assert self.member.poll(30) is not None
             self.transactional = self.client.transactional("known")
@@ -134,6 +137,13 @@ ROWS = pl.DataFrame({"id": [1]})
 #: How each method with a timeout is called, and whether it has to fail.
 CASES: dict[str, tuple[Callable[[Kit], object], bool]] = {
     "Client.scan": (lambda kit: kit.client.scan("t", timeout=TIMEOUT), True),
+    "Client.table": (lambda kit: kit.client.table("k", timeout=TIMEOUT), True),
+    "Topic.table": (lambda kit: kit.client["k"].table(timeout=TIMEOUT), True),
+    "Client.windows": (lambda kit: kit.client.windows("t", "1m", timeout=TIMEOUT), True),
+    "Topic.windows": (lambda kit: kit.client["t"].windows("1m", timeout=TIMEOUT), True),
+    "Table.refresh": (lambda kit: kit.table.refresh(timeout=TIMEOUT), True),
+    "Table.changes": (lambda kit: list(kit.table.changes(timeout=TIMEOUT)), True),
+    "Scan.commit": (lambda kit: kit.scan.commit(timeout=TIMEOUT), True),
     "Client.consumer": (lambda kit: kit.client.consumer("t", timeout=TIMEOUT), True),
     "Client.send": (lambda kit: kit.client.send("t", "value", timeout=TIMEOUT), True),
     "Client.write": (lambda kit: kit.client.write("t", ROWS, timeout=TIMEOUT), True),
@@ -194,6 +204,14 @@ WAYS: dict[str, tuple[Callable[[Kit], object], bool]] = {
         lambda kit: kit.client.send(
             "t", "value", timestamp=datetime(2020, 1, 1, tzinfo=timezone.utc), timeout=TIMEOUT
         ),
+        True,
+    ),
+    "a scan of a group": (
+        lambda kit: kit.client.scan("t", group_id="s", timeout=TIMEOUT),
+        True,
+    ),
+    "a scan with a function": (
+        lambda kit: kit.client.scan("t", resume=lambda _topic, _one: 0, timeout=TIMEOUT),
         True,
     ),
     "a consumer with a function": (

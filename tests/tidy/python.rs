@@ -16,10 +16,13 @@ const LAYERS: &[&[&str]] = &[
     // A client is its parts together; each builds on a connection.
     &["_client"],
     &["_topic"],
-    &["_admin", "_consumer", "_transactions"],
-    &["_groups", "_reader", "_scan", "_writing"],
-    &["_connection", "formats", "sql_offsets"],
-    &["_offsets", "_schemas", "_server"],
+    &["_admin", "_consumer", "_tabling", "_transactions", "_windowing"],
+    &["_topic_table", "_windows"],
+    &["_groups", "_reader", "_scanning", "_writing"],
+    &["_scan"],
+    &["_scan_parts"],
+    &["_committing", "_connection", "_table_columns", "formats", "sql_offsets"],
+    &["_offsets", "_runs", "_schemas", "_server"],
     // What users pass, converted for the extension.
     &["_bounds", "_format", "_membership"],
     &["_names", "_records", "_registry", "_settings", "_tables", "_types"],

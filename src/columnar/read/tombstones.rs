@@ -28,6 +28,12 @@ impl Tombstones {
         Self::known(nulls.map(|nulls| !nulls.inner()))
     }
 
+    /// Those of rows that are marked.
+    #[must_use]
+    pub fn marked(rows: &BooleanArray) -> Self {
+        Self::known(Some(rows.values().clone()))
+    }
+
     /// Whether a row is one.
     #[inline]
     #[must_use]
