@@ -140,7 +140,10 @@ def test_each_number_is_copied_once(nodes: Nodes) -> None:
     try:
         for kill in range(KILLS):
             going = moments.wait(chance.randrange(1, 800))
-            assert going, f"seed {seed}: nothing moves after {kill} kills; {nodes.log()}"
+            outcomes = {copier.name: dict(copier.outcomes) for copier in copiers}
+            seen = [len(account.seen) for account in accounts]
+            so_far = f"seed {seed}, {kill} kills, {seen} of {feeder.sent} copied, {outcomes}"
+            assert going, f"nothing moves: {so_far}; {nodes.log()}"
             assert not any(faults), faults
             node = nodes.kill(chance)
             if nodes.replicas > 1 and chance.random() < 0.5:
