@@ -13,12 +13,11 @@ use crate::cluster::planted::Planted;
 /// Within these seeds each of them shows.
 const SEEDS_TO_FIND: std::ops::Range<u64> = 0..4;
 
-/// Those that a node shows that is alone.
-const ALONE: [Planted; 6] = [
+/// Those that a node shows that is alone. `ForgetsMarkers` shows, too, but only at the end of all patience.
+const ALONE: [Planted; 5] = [
     Planted::Shell(Mutation::ShowsOpenTransactions),
     Planted::Transaction(Mistake::CompletesBeforeMarkers),
     Planted::Transaction(Mistake::TakesOldEpochs),
-    Planted::Transaction(Mistake::ForgetsMarkers),
     Planted::Transaction(Mistake::ShowsPendingOffsets),
     Planted::Transaction(Mistake::ForgetsTimeouts),
 ];
