@@ -49,6 +49,6 @@ pub mod glossary {}
 /// - `0023-who-lost-records-and-who-may-lead.md`
 /// - `0024-transactions.md`
 /// - `0025-brokers-ask-in-kafkas-frames.md`
-/// - `0027-a-scan-goes-on-from-a-group.md`
-/// - `0028-tables-are-runs-in-files.md`
+/// - `0026-a-scan-goes-on-from-a-group.md`
+/// - `0027-tables-are-runs-in-files.md`
 pub mod decisions {}

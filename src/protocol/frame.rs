@@ -8,7 +8,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{Error, Result};
 use crate::protocol::api::{ApiKey, Request, Response, not_served};
 use crate::protocol::header::{RequestHeader, ResponseHeader};
 use crate::protocol::primitives::{Decoder, Encoder};
@@ -143,6 +143,7 @@ pub fn encode_response(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorCode;
 
     const MAX_BYTES: usize = 100;
 

@@ -54,14 +54,14 @@ pub(super) fn of_marks(marks: Vec<bool>) -> Tombstones {
 
 /// What Python keeps of spans.
 pub(super) fn plain_spans(spans: &[Span]) -> Vec<PlainSpan> {
-    spans.iter().map(|one| (one.topic.to_string(), one.partition, one.start, one.end)).collect()
+    spans.iter().map(|one| (one.topic.to_string(), one.partition.0, one.start, one.end)).collect()
 }
 
 /// The opposite of [`plain_spans`].
 pub(super) fn spans_of(plain: Vec<PlainSpan>) -> Vec<Span> {
     let span = |(topic, partition, start, end): PlainSpan| Span {
         topic: topic.into(),
-        partition,
+        partition: partition.into(),
         start,
         end,
     };

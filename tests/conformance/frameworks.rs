@@ -211,7 +211,7 @@ fn kafka_streams_counts_each_word_once_while_nodes_and_instances_are_killed() {
     cluster.block_on(async {
         let end = ProducerRecord::new(OUTPUT, 0_i64.to_be_bytes().to_vec());
         for (partition, _) in (0..).zip(REPLICAS) {
-            let end = ProducerRecord { partition: Some(partition), ..end.clone() };
+            let end = ProducerRecord { partition: Some(partition.into()), ..end.clone() };
             producer.send_and_wait(end).await.unwrap();
         }
     });

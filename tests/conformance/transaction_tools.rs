@@ -41,7 +41,7 @@ fn begun(cluster: &Three, client: &Client, id: &str, topic: &str) -> Transaction
         producer.begin().await.unwrap();
         for partition in 0..2 {
             let mut record = ProducerRecord::new(topic, id.to_owned());
-            record.partition = Some(partition);
+            record.partition = Some(partition.into());
             producer.producer().send_and_wait(record).await.unwrap();
         }
         producer
@@ -222,7 +222,7 @@ fn transactions_that_hang_are_found_and_aborted() {
 
     let plain = cluster.block_on(async { client.producer() }).unwrap();
     let mut record = ProducerRecord::new("t", "behind it");
-    record.partition = Some(0);
+    record.partition = Some(0.into());
     cluster.block_on(plain.send_and_wait(record)).unwrap();
     assert_eq!(committed(&cluster, &client, "t"), 2);
 
@@ -345,7 +345,7 @@ fn the_files_of_transactions_are_dumped() {
             producer.begin().await.unwrap();
             for partition in 0..2 {
                 let mut record = ProducerRecord::new("t", vec![b'x'; 700_000]);
-                record.partition = Some(partition);
+                record.partition = Some(partition.into());
                 producer.producer().send_and_wait(record).await.unwrap();
             }
             if round % 2 == 0 {

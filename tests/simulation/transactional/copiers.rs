@@ -232,7 +232,7 @@ impl Life<'_> {
                     let index = partition.partition;
                     let partition = partition.to_string();
                     self.peer.note(Event::Assigned { process, group, partition, offset });
-                    self.copying.owners.lock().unwrap().insert((index, self.process.clone()));
+                    self.copying.owners.lock().unwrap().insert((index.0, self.process.clone()));
                 }
             }
             Polled::Batch(decoded) => return self.copy(consumer, Work::of(&decoded.rows)).await,
@@ -395,7 +395,7 @@ impl Life<'_> {
     fn gave_up(&self, partitions: &[TopicPartition]) {
         for partition in partitions {
             let mut owners = self.copying.owners.lock().unwrap();
-            owners.remove(&(partition.partition, self.process.clone()));
+            owners.remove(&(partition.partition.0, self.process.clone()));
             drop(owners);
             self.peer.note(Event::Revoked {
                 process: self.process.clone(),
