@@ -310,7 +310,8 @@ fn partitions_that_do_not_exist_are_refused_however_many() {
         assert!(results.iter().all(|one| code(one.error_code) == unknown));
     }
     let grown = anonymous_memory().saturating_sub(before);
-    assert!(grown < 192 << 20, "{grown} bytes");
+    // Other tests of this process use some, too.
+    assert!(grown < 320 << 20, "{grown} bytes");
     // All that is there is there for others.
     produce(&mut client, ("t", producer), ("a", 0), b"mine");
     assert_eq!(end(&mut client, 5, "t", producer, true).error_code, 0);
