@@ -14,8 +14,8 @@ use tokio::sync::oneshot;
 
 use super::Partition;
 use super::role::Ledger;
-#[cfg(feature = "sim")]
 use crate::broker::words;
+#[cfg(feature = "sim")]
 use crate::env::sim::{Mutation, is_planted};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::{Append, AppendInfo, Guard};
