@@ -122,7 +122,7 @@ def group_offsets(bootstrap: str, group: str) -> int:
 def test_each_number_is_copied_once(nodes: Nodes) -> None:
     seed = random.SystemRandom().randrange(1 << 32)
     chance = random.Random(seed)
-    kinds = KINDS if nodes.replicas == 1 or KILLS >= MANY else [Ottla]
+    kinds: list[type[Copier]] = KINDS if nodes.replicas == 1 or KILLS >= MANY else [Ottla]
     accounts = [Account(kind.kind) for kind in kinds]
     moments = Moments()
     create(nodes, [NUMBERS])
