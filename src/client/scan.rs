@@ -11,7 +11,7 @@
 //! transaction that is open when it is resolved; [`Scan::held_back`] says how much that leaves out. Rows come in order within a partition; between
 //! partitions they come in turns, by what was fetched first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -88,7 +88,7 @@ impl Scan {
         let wanted = partitions_of(&info, &options)?;
         let isolation = config.isolation_level;
         if isolation == IsolationLevel::ReadCommitted {
-            own_commits(&cluster, topic).await?;
+            own_commits(&cluster, &BTreeSet::from([topic])).await?;
         }
         let tolerate_loss = config.on_data_loss == OnDataLoss::Warn;
         let (extents, written) =

@@ -378,10 +378,8 @@ impl AssignedConsumer {
         let shared = self.shared();
         let assignment = self.assignment();
         if shared.config.isolation_level == IsolationLevel::ReadCommitted {
-            let topics: BTreeSet<_> = assignment.iter().map(|one| &one.topic).collect();
-            for topic in topics {
-                own_commits(&shared.cluster, topic).await?;
-            }
+            let topics = assignment.iter().map(|one| &*one.topic).collect();
+            own_commits(&shared.cluster, &topics).await?;
         }
         let wanted =
             assignment.into_iter().map(|partition| (partition, OffsetSpec::Latest)).collect();

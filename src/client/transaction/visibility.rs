@@ -6,7 +6,7 @@
 //! first waits for the markers of the transactions that the same client has committed. It costs one request for each
 //! transactional id that has committed since, and none without transactions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -50,33 +50,40 @@ impl Unmarked {
     }
 }
 
-/// Waits until records in a topic that this client has committed are visible to readers of what is committed.
+/// Waits until records in some topics that this client has committed are visible to readers of what is committed.
 ///
 /// # Errors
 ///
 /// They are not within `default.api.timeout.ms`: a coordinator or the leader of a partition cannot be reached.
-pub(in crate::client) async fn own_commits(cluster: &Arc<Cluster>, topic: &str) -> Result<()> {
+pub(in crate::client) async fn own_commits(
+    cluster: &Arc<Cluster>,
+    topics: &BTreeSet<&str>,
+) -> Result<()> {
     let unmarked: Vec<(Arc<str>, u64)> =
         cluster.unmarked.ids().iter().map(|(id, number)| (Arc::clone(id), *number)).collect();
     let deadline = Instant::now() + cluster.config.api_timeout;
     for (id, number) in unmarked {
         let coordinator = Coordinator::of_transactions(Arc::clone(cluster), &*id);
-        if is_marked(&coordinator, topic, deadline).await? {
+        if is_marked(&coordinator, topics, deadline).await? {
             cluster.unmarked.forget(&id, number);
         }
     }
     Ok(())
 }
 
-/// Waits for the markers in a topic; says whether those elsewhere are written, too.
-async fn is_marked(coordinator: &Coordinator, topic: &str, deadline: Instant) -> Result<bool> {
+/// Waits for the markers in some topics; says whether those elsewhere are written, too.
+async fn is_marked(
+    coordinator: &Coordinator,
+    topics: &BTreeSet<&str>,
+    deadline: Instant,
+) -> Result<bool> {
     let cluster = &coordinator.cluster;
     let mut last = None;
     let mut failures = 0;
     loop {
         match tokio::time::timeout_at(deadline, describe_transaction(coordinator)).await {
             Ok(Ok(found)) if !found.state.starts_with("Prepare") => return Ok(true),
-            Ok(Ok(found)) if found.partitions.iter().all(|one| &*one.topic != topic) => {
+            Ok(Ok(found)) if !found.partitions.iter().any(|one| topics.contains(&*one.topic)) => {
                 return Ok(false);
             }
             Ok(Ok(_)) => {}
@@ -86,7 +93,7 @@ async fn is_marked(coordinator: &Coordinator, topic: &str, deadline: Instant) ->
             Ok(Err(error)) => return Err(error),
             Err(_) => {
                 let what = format!(
-                    "waiting until what transactional id {} has committed can be read in topic {topic}",
+                    "waiting until what transactional id {} has committed can be read",
                     coordinator.id
                 );
                 let error = Error::timeout(what, cluster.config.api_timeout);

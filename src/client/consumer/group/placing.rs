@@ -62,9 +62,7 @@ pub(super) async fn place(
     }
     let ends = if until_caught_up {
         if stable {
-            for topic in ids.keys() {
-                own_commits(cluster, topic).await?;
-            }
+            own_commits(cluster, &ids.keys().map(|topic| &**topic).collect()).await?;
         }
         let wanted = known.iter().map(|one| (one.clone(), OffsetSpec::Latest)).collect();
         list_offsets(cluster, &wanted, config.isolation_level).await?
