@@ -95,6 +95,11 @@ class Three(OttlaCluster):
     def log(self) -> str:
         return "\n".join(f"node {node}:\n{self.nodes[node].stderr()}" for node in self.nodes)
 
+    def end(self) -> None:
+        for node in self.nodes.values():
+            node.kill()
+        super().end()
+
 
 @pytest.fixture(params=["one node", "three nodes"])
 def nodes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Nodes]:

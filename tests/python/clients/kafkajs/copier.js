@@ -17,7 +17,9 @@ const kafka = new Kafka({
 
 async function main() {
   const producer = kafka.producer({ transactionalId, maxInFlightRequests: 1, idempotent: true });
-  const consumer = kafka.consumer({ groupId: group, readUncommitted: false });
+  // A broker that was killed waits for the member that it knew, as long as these say.
+  const timeouts = { sessionTimeout: 6000, rebalanceTimeout: 6000, heartbeatInterval: 1000 };
+  const consumer = kafka.consumer({ groupId: group, readUncommitted: false, ...timeouts });
   await producer.connect();
   await consumer.connect();
   await consumer.subscribe({ topics: [source], fromBeginning: true });
@@ -25,7 +27,7 @@ async function main() {
   await consumer.run({
     autoCommit: false,
     eachBatchAutoResolve: false,
-    eachBatch: async ({ batch, resolveOffset, isRunning, isStale }) => {
+    eachBatch: async ({ batch, heartbeat, resolveOffset, isRunning, isStale }) => {
       for (let at = 0; at < batch.messages.length && isRunning() && !isStale(); at += 20) {
         const taken = batch.messages.slice(at, at + 20);
         const messages = taken.map(({ value }) => ({ value, partition: batch.partition }));
@@ -54,6 +56,7 @@ async function main() {
           }
         }
         resolveOffset(last);
+        await heartbeat();
         console.log("committed", taken.length);
       }
     },
