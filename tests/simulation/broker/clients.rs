@@ -381,12 +381,7 @@ impl Peer {
                 return Ok(());
             }
             let Some(ends) = &ends else { continue };
-            let mut at_end = true;
-            for (partition, end) in ends {
-                let position = consumer.position(partition).await;
-                at_end &= position.is_ok_and(|position| position >= *end);
-            }
-            if at_end {
+            if is_at(&mut consumer, ends).await {
                 for partition in 0..PARTITIONS {
                     let process = self.name.clone();
                     self.note(Event::Drained { process, partition: named(partition) });
@@ -399,7 +394,10 @@ impl Peer {
         }
     }
 
-    async fn ends_of(&self, consumer: &AssignedConsumer) -> BTreeMap<TopicPartition, Offset> {
+    pub(crate) async fn ends_of(
+        &self,
+        consumer: &AssignedConsumer,
+    ) -> BTreeMap<TopicPartition, Offset> {
         loop {
             match consumer.end_offsets().await {
                 Ok(ends) => return ends,
@@ -452,4 +450,17 @@ impl Peer {
         let is_known = |name: &&String| known.iter().any(|topic| &*topic.name == name.as_str());
         topics.iter().filter(|name| !is_known(name)).cloned().collect()
     }
+}
+
+/// Whether all before these ends was read.
+pub(crate) async fn is_at(
+    consumer: &mut AssignedConsumer,
+    ends: &BTreeMap<TopicPartition, Offset>,
+) -> bool {
+    let mut at_end = true;
+    for (partition, end) in ends {
+        let position = consumer.position(partition).await;
+        at_end &= position.is_ok_and(|position| position >= *end);
+    }
+    at_end
 }

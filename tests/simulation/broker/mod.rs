@@ -18,7 +18,7 @@ pub(crate) mod groups;
 pub(crate) mod node;
 
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ottla::env::sim::{Mutation, SimRun, plant};
 use tokio::task::JoinError;
@@ -28,18 +28,20 @@ use clients::{Peer, Plan, Promise, Shared, TOPIC, address_of};
 use groups::Group;
 use node::{ADDRESS, Node};
 
-use crate::report::{Report, check_twice};
+use crate::report::{self, Report, Suite};
 
-/// The seeds that are tried each time.
-const SEEDS: std::ops::Range<u64> = 0..6;
-/// How many fresh ones are tried besides.
-const FRESH: u64 = 2;
 /// Within these seeds a planted fault is found; they begin where the rarest is found soon.
 const SEEDS_TO_FIND: std::ops::Range<u64> = 14..94;
-/// A run in which fewer records are acknowledged proves nothing.
-const ACKNOWLEDGED_MIN: usize = 40;
 /// How long a run may take, in its own time, after everything went wrong that does.
 const END_MAX: Duration = Duration::from_secs(600);
+
+const SUITE: Suite = Suite {
+    module: "broker",
+    seeds: 0..6,
+    fresh: 2,
+    acknowledged_min: 40,
+    run: |seed| run(seed, None),
+};
 
 fn run(seed: u64, mutation: Option<Mutation>) -> Report {
     plant(mutation);
@@ -112,59 +114,22 @@ fn complain(witness: &Shared, what: &str) -> Vec<String> {
     Vec::new()
 }
 
-/// See [`check_twice`].
-fn check(seed: u64) {
-    check_twice(seed, "broker", ACKNOWLEDGED_MIN, || run(seed, None));
-}
-
-/// The first seed that finds a planted fault, and what it finds.
-fn finds(mutation: Mutation) -> Option<(u64, String)> {
-    let mut seeds = SEEDS_TO_FIND;
-    seeds.find_map(|seed| {
-        // Where a fault keeps the node from starting, the run ends with a panic.
-        let findings = std::panic::catch_unwind(|| run(seed, Some(mutation)).findings)
-            .unwrap_or_else(|_| vec!["the run panicked".to_owned()]);
-        Some((seed, findings.into_iter().next()?))
-    })
-}
-
 #[test]
 fn every_planted_fault_is_found() {
-    let mut overlooked = Vec::new();
-    for mutation in Mutation::OF_ONE_NODE {
-        match finds(mutation) {
-            Some((seed, finding)) => eprintln!("{mutation:?}: seed {seed}: {finding:.100}"),
-            None => overlooked.push(mutation),
-        }
-    }
-    assert!(overlooked.is_empty(), "not found within the seeds {SEEDS_TO_FIND:?}: {overlooked:?}");
+    report::find_all(Mutation::OF_ONE_NODE, &SEEDS_TO_FIND, run);
 }
 
 #[test]
 fn nothing_is_lost_and_each_seed_is_one_run() {
-    for seed in SEEDS {
-        check(seed);
-    }
+    SUITE.try_seeds();
 }
 
 #[test]
 fn fresh_seeds_find_nothing() {
-    let asked = std::env::var("OTTLA_SIM_RUNS").ok();
-    let runs = asked.map_or(FRESH, |asked| asked.parse().unwrap());
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    let first = now.as_secs() << 16;
-    eprintln!("fresh seeds {first} to {}", first + runs - 1);
-    for seed in first..first + runs {
-        check(seed);
-    }
+    SUITE.try_fresh();
 }
 
-/// Runs the seed of `OTTLA_SIM_SEED`, and prints what happened.
 #[test]
 fn replayed() {
-    let Ok(seed) = std::env::var("OTTLA_SIM_SEED") else { return };
-    let report = run(seed.parse().unwrap(), None);
-    let (text, hash) = (report.text(), report.hash);
-    eprintln!("{text}hash {hash:016x}\nfindings {:#?}", report.findings);
-    check(seed.parse().unwrap());
+    SUITE.replay();
 }

@@ -31,31 +31,28 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::clients::{PARTITIONS, Peer, Plan, Shared, TOPIC, address_of};
 use crate::broker::groups::Group;
-use crate::report::{Report, check_twice, try_fresh};
+use crate::report::{Report, Suite};
 use moves::OFFSETS;
 use nodes::Cluster;
 use planted::Planted;
 
-/// The seeds that are tried each time; every fourth has five nodes.
-const SEEDS: std::ops::Range<u64> = 0..4;
-/// How many fresh ones are tried besides.
-const FRESH: u64 = 1;
-/// A run in which fewer records are acknowledged proves nothing.
-const ACKNOWLEDGED_MIN: usize = 60;
 /// How long a run may take, in its own time, after everything went wrong that does.
 const END_MAX: Duration = Duration::from_secs(240);
 /// How long the cluster may take to serve again after the last fault.
 const SERVES_MAX: Duration = Duration::from_secs(20);
 
+/// Every fourth seed has five nodes.
+const SUITE: Suite = Suite {
+    module: "cluster",
+    seeds: 0..4,
+    fresh: 1,
+    acknowledged_min: 60,
+    run: |seed| run(seed, None),
+};
+
 /// Carries out the run of a seed.
 fn run(seed: u64, planted: Option<Planted>) -> Report {
-    planted::plant(planted);
-    let report = Report::of(async |witness| {
-        nodes::tell_time_since(Instant::now());
-        live(seed, witness).await
-    });
-    planted::plant(None);
-    report
+    planted::run_with(planted, async |witness| live(seed, witness).await)
 }
 
 /// The run itself; returns the topics that should be there.
@@ -162,28 +159,17 @@ impl Peer {
     }
 }
 
-/// See [`check_twice`].
-fn check(seed: u64) -> usize {
-    check_twice(seed, "cluster", ACKNOWLEDGED_MIN, || run(seed, None))
-}
-
 #[test]
 fn nothing_is_lost_and_each_seed_is_one_run() {
-    for seed in SEEDS {
-        check(seed);
-    }
+    SUITE.try_seeds();
 }
 
 #[test]
 fn fresh_seeds_find_nothing() {
-    try_fresh(FRESH, check);
+    SUITE.try_fresh();
 }
 
-/// Runs the seed of `OTTLA_SIM_SEED`, and prints what happened; with `OTTLA_LOG=info` also what the nodes say.
 #[test]
 fn replayed() {
-    let Ok(seed) = std::env::var("OTTLA_SIM_SEED") else { return };
-    nodes::log();
-    run(seed.parse().unwrap(), None).print();
-    check(seed.parse().unwrap());
+    SUITE.replay();
 }

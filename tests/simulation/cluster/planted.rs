@@ -2,9 +2,13 @@
 
 use std::fmt;
 
-use ottla::env::sim::Mutation;
+use ottla::env::sim::{Mutation, SimRun};
 use ottla::machine::replica::mistakes::{self, Mistake};
 use ottla::machine::transaction::mistakes as transactions;
+use tokio::time::Instant;
+
+use crate::broker::clients::Shared;
+use crate::report::{self, Report};
 
 /// What is done wrong on purpose.
 #[derive(Clone, Copy)]
@@ -28,7 +32,7 @@ impl fmt::Debug for Planted {
 }
 
 /// Plants a fault on this thread, or takes back what was planted.
-pub(crate) fn plant(planted: Option<Planted>) {
+fn plant(planted: Option<Planted>) {
     let (mut mutation, mut mistake, mut of_transactions) = (None, None, None);
     match planted {
         Some(Planted::Shell(one)) => mutation = Some(one),
@@ -41,14 +45,18 @@ pub(crate) fn plant(planted: Option<Planted>) {
     transactions::plant(of_transactions);
 }
 
-/// The first seed that finds a planted fault, and what it finds.
-fn finds(planted: Planted, mut seeds: std::ops::Range<u64>) -> Option<(u64, String)> {
-    seeds.find_map(|seed| {
-        // Where a fault keeps a node from starting, the run ends with a panic.
-        let findings = std::panic::catch_unwind(|| super::run(seed, Some(planted)).findings)
-            .unwrap_or_else(|_| vec!["the run panicked".to_owned()]);
-        Some((seed, findings.into_iter().next()?))
-    })
+/// Carries out a run with a fault, or without.
+pub(crate) fn run_with(
+    planted: Option<Planted>,
+    live: impl AsyncFnOnce(&Shared) -> (SimRun, Vec<String>),
+) -> Report {
+    plant(planted);
+    let report = Report::of(async |witness| {
+        super::nodes::tell_time_since(Instant::now());
+        live(witness).await
+    });
+    plant(None);
+    report
 }
 
 /// Each shows in one of the seeds, mostly in the first.
@@ -62,14 +70,7 @@ const FOUND: [Planted; 4] = [
 
 #[test]
 fn planted_faults_are_found() {
-    let mut overlooked = Vec::new();
-    for planted in FOUND {
-        match finds(planted, SEEDS_TO_FIND) {
-            Some((seed, finding)) => eprintln!("{planted:?}: seed {seed}: {finding:.100}"),
-            None => overlooked.push(planted),
-        }
-    }
-    assert!(overlooked.is_empty(), "not found within the seeds {SEEDS_TO_FIND:?}: {overlooked:?}");
+    report::find_all(FOUND, &SEEDS_TO_FIND, super::run);
 }
 
 /// Looks for others, too: `OTTLA_SIM_PLANTED=StartsEpochsLate:0..40`.
@@ -82,5 +83,5 @@ fn sought() {
     let mut all = shell.chain(Mistake::ALL.into_iter().map(Planted::Rule));
     let planted = all.find(|planted| format!("{planted:?}") == name).unwrap();
     let seeds = first.parse().unwrap()..end.parse().unwrap();
-    eprintln!("{planted:?}: {:?}", finds(planted, seeds));
+    eprintln!("{planted:?}: {:?}", report::finds(seeds, |seed| super::run(seed, Some(planted))));
 }

@@ -10,29 +10,24 @@ use super::Stage;
 use crate::broker::clients::{Plan, Promise, Shared, address_of};
 use crate::broker::faults;
 use crate::broker::node::{ADDRESS, Node};
-use crate::cluster::nodes;
 use crate::cluster::planted::{self, Planted};
-use crate::report::{Report, check_twice, try_fresh};
+use crate::report::{Report, Suite};
 
-/// The seeds that are tried each time.
-const SEEDS: std::ops::Range<u64> = 0..3;
-/// How many fresh ones are tried besides.
-const FRESH: u64 = 1;
 /// How many transactions a writer begins.
 const TRANSACTIONS: usize = 16;
-/// A run in which fewer records are acknowledged proves nothing.
-const ACKNOWLEDGED_MIN: usize = 60;
 /// How long a run may take, in its own time, after everything went wrong that does.
 const END_MAX: Duration = Duration::from_secs(300);
 
+const SUITE: Suite = Suite {
+    module: "transactional::alone",
+    seeds: 0..3,
+    fresh: 1,
+    acknowledged_min: 60,
+    run: |seed| run(seed, None),
+};
+
 pub(super) fn run(seed: u64, planted: Option<Planted>) -> Report {
-    planted::plant(planted);
-    let report = Report::of(async |witness| {
-        nodes::tell_time_since(Instant::now());
-        live(seed, witness).await
-    });
-    planted::plant(None);
-    report
+    planted::run_with(planted, async |witness| live(seed, witness).await)
 }
 
 async fn live(seed: u64, witness: &Shared) -> (SimRun, Vec<String>) {
@@ -52,24 +47,17 @@ async fn live(seed: u64, witness: &Shared) -> (SimRun, Vec<String>) {
     (run, Vec::new())
 }
 
-fn check(seed: u64) -> usize {
-    check_twice(seed, "transactional::alone", ACKNOWLEDGED_MIN, || run(seed, None))
-}
-
 #[test]
 fn nothing_is_torn_and_each_seed_is_one_run() {
-    for seed in SEEDS {
-        check(seed);
-    }
+    SUITE.try_seeds();
 }
 
 #[test]
 fn fresh_seeds_find_nothing() {
-    try_fresh(FRESH, check);
+    SUITE.try_fresh();
 }
 
-/// Runs the seed of `OTTLA_SIM_SEED`, and prints what happened; with `OTTLA_LOG=info` also what the node says.
 #[test]
 fn replayed() {
-    super::replay(|seed| run(seed, None), check);
+    SUITE.replay();
 }

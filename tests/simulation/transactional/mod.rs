@@ -38,8 +38,6 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::clients::{PARTITIONS, Peer, Plan, Shared, TOPIC};
 use crate::broker::frames::Wire;
 use crate::broker::node::Serving;
-use crate::cluster::nodes;
-use crate::report::Report;
 use copiers::Copying;
 use readers::Until;
 
@@ -223,15 +221,6 @@ impl<'a> Stage<'a> {
             }
         }
     }
-}
-
-/// Runs the seed of `OTTLA_SIM_SEED`, and prints what happened.
-fn replay(run: impl Fn(u64) -> Report, check: impl Fn(u64) -> usize) {
-    let Ok(seed) = std::env::var("OTTLA_SIM_SEED") else { return };
-    nodes::log();
-    let seed = seed.parse().unwrap();
-    run(seed).print();
-    check(seed);
 }
 
 impl Peer {

@@ -9,6 +9,7 @@ use ottla::machine::transaction::mistakes::Mistake;
 
 use super::{alone, together};
 use crate::cluster::planted::Planted;
+use crate::report;
 
 /// Within these seeds each of them shows.
 const SEEDS_TO_FIND: std::ops::Range<u64> = 0..4;
@@ -22,30 +23,9 @@ const ALONE: [Planted; 5] = [
     Planted::Transaction(Mistake::ForgetsTimeouts),
 ];
 
-/// The first seed that finds a planted fault, and what it finds.
-fn finds(
-    planted: Planted,
-    run: fn(u64, Option<Planted>) -> crate::report::Report,
-    mut seeds: std::ops::Range<u64>,
-) -> Option<(u64, String)> {
-    seeds.find_map(|seed| {
-        // Where a fault keeps a node from starting, the run ends with a panic.
-        let findings = std::panic::catch_unwind(|| run(seed, Some(planted)).findings)
-            .unwrap_or_else(|_| vec!["the run panicked".to_owned()]);
-        Some((seed, findings.into_iter().next()?))
-    })
-}
-
 #[test]
 fn planted_faults_are_found() {
-    let mut overlooked = Vec::new();
-    for planted in ALONE {
-        match finds(planted, alone::run, SEEDS_TO_FIND) {
-            Some((seed, finding)) => eprintln!("{planted:?}: seed {seed}: {finding:.100}"),
-            None => overlooked.push(planted),
-        }
-    }
-    assert!(overlooked.is_empty(), "not found within the seeds {SEEDS_TO_FIND:?}: {overlooked:?}");
+    report::find_all(ALONE, &SEEDS_TO_FIND, alone::run);
 }
 
 /// Looks for one: `OTTLA_SIM_PLANTED=alone:TakesOldEpochs:0..40`.
@@ -62,5 +42,5 @@ fn sought() {
     let mut all = shell.chain(Mistake::ALL.into_iter().map(Planted::Transaction));
     let planted = all.find(|planted| format!("{planted:?}") == name).unwrap();
     let seeds = first.parse().unwrap()..end.parse().unwrap();
-    eprintln!("{planted:?}: {:?}", finds(planted, run, seeds));
+    eprintln!("{planted:?}: {:?}", report::finds(seeds, |seed| run(seed, Some(planted))));
 }

@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ottla::client::{
-    AssignedConsumer, Client, ConsumerConfig, IsolationLevel, PollOptions, StartAt,
-};
+use ottla::client::{Client, ConsumerConfig, IsolationLevel, PollOptions, StartAt};
 use ottla::error::Error;
-use ottla::types::{Offset, TopicPartition};
+use ottla::types::TopicPartition;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{decode, partitions, rows};
-use crate::broker::clients::{Connected, PATIENCE, Peer};
+use crate::broker::clients::{Connected, PATIENCE, Peer, is_at};
 use crate::history::Event;
 
 /// Small answers, so that transactions are read in pieces.
@@ -90,7 +88,7 @@ impl Peer {
         let deadline = Instant::now() + PATIENCE;
         let ends = match until {
             Until::Told(_) => None,
-            Until::End => Some(self.ends_of_reader(&consumer).await),
+            Until::End => Some(self.ends_of(&consumer).await),
         };
         let wait = PollOptions { max_wait: Duration::from_millis(500), fill: false };
         let mut behind = Behind::new();
@@ -115,12 +113,7 @@ impl Peer {
                 return Ok(behind);
             }
             let Some(ends) = &ends else { continue };
-            let mut at_end = true;
-            for (partition, end) in ends {
-                let position = consumer.position(partition).await;
-                at_end &= position.is_ok_and(|position| position >= *end);
-            }
-            if at_end {
+            if is_at(&mut consumer, ends).await {
                 for partition in ends.keys() {
                     let (process, partition) = (self.name.clone(), partition.to_string());
                     self.note(Event::Drained { process, partition });
@@ -129,18 +122,6 @@ impl Peer {
             }
             if Instant::now() >= deadline {
                 return Err(Error::timeout("draining the log", PATIENCE));
-            }
-        }
-    }
-
-    async fn ends_of_reader(
-        &self,
-        consumer: &AssignedConsumer,
-    ) -> BTreeMap<TopicPartition, Offset> {
-        loop {
-            match consumer.end_offsets().await {
-                Ok(ends) => return ends,
-                Err(_) => self.rest(100).await,
             }
         }
     }
