@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ottla._bounds import Limit
 from ottla._broker import Broker
 from ottla._client import Client, connect
+from ottla._closing import Closing
 from ottla._ottla import Links
 from ottla.errors import ClosedError, ConfigError
 
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
     from datetime import timedelta
-    from types import TracebackType
 
-    from typing_extensions import Self
 
 __all__ = ["Cluster"]
 
@@ -41,7 +40,7 @@ class _Node(Broker):
         super().__init__(*arguments, **options)
 
 
-class Cluster:
+class Cluster(Closing):
     """Brokers inside this process that replicate each other's partitions, for tests and trials.
 
     Each node is a real broker with a directory and a port of its own; together they elect a
@@ -297,17 +296,6 @@ class Cluster:
             ends.callback(_close_all, brokers, limit)
             for client in self._clients:
                 ends.callback(_close, client, limit)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         if self._closed:

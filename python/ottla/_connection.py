@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ottla import _exit
 from ottla._bounds import Limit
+from ottla._closing import AsyncClosing
 from ottla._embedded import hosts, refuse
 from ottla._ottla import Client as _NativeClient
 from ottla._server import Server, default_server
@@ -16,7 +17,6 @@ from ottla._settings import client_settings, servers_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from types import TracebackType
 
     from typing_extensions import Self
 
@@ -36,7 +36,7 @@ def _leave(member: Member, left: Callable[[], float | None]) -> None:
     member._close(left(), failed=True)  # noqa: SLF001
 
 
-class Connection:
+class Connection(AsyncClosing):
     """A client apart from what it does; see :class:`Client`, whose parts build on it."""
 
     def __init__(self, native: _NativeClient) -> None:
@@ -135,30 +135,6 @@ class Connection:
             return False
         # Without a socket there is only the one that it was made by.
         return self._owner is not None or refuse(self.bootstrap_servers)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        import asyncio
-
-        await asyncio.get_running_loop().run_in_executor(None, self.close)
 
     def __repr__(self) -> str:
         state = "closed " if self.closed else ""

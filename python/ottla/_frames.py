@@ -33,6 +33,35 @@ def require(library: str, purpose: str) -> Any:
         ) from None
 
 
+class Frame:
+    """What holds its rows as a polars dataframe, as other libraries want them."""
+
+    def to_polars(self) -> Any:
+        """Return the rows as a ``polars.DataFrame``."""
+        raise NotImplementedError
+
+    def to_pyarrow(self) -> Any:
+        """Return the rows as a ``pyarrow.Table``."""
+        require("pyarrow", "to_pyarrow()")
+        polars = require("polars", "to_pyarrow()")
+        return self.to_polars().to_arrow(compat_level=polars.CompatLevel.oldest())
+
+    def to_pandas(self, **options: Any) -> Any:
+        """Return the rows as a ``pandas.DataFrame``.
+
+        Parameters
+        ----------
+        **options
+            The keyword arguments of ``pyarrow.Table.to_pandas``.
+        """
+        require("pandas", "to_pandas()")
+        return self.to_pyarrow().to_pandas(**options)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        stream: object = self.to_polars().__arrow_c_stream__(requested_schema)
+        return stream
+
+
 def pickled_batch(stream: bytes, facts: Any) -> RecordBatch:
     """Make a batch again that was pickled."""
     from ottla._ottla import RecordBatch

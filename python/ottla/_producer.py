@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from ottla._arguments import same_as
 from ottla._client import Client, connect
+from ottla._closing import Closing
 from ottla._writing import Writing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
-    from types import TracebackType
 
     from ottla._ottla import Pending
     from ottla._records import Headers, Key
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Producer"]
 
 
-class Producer:
+class Producer(Closing):
     """Sends records to a cluster: the sending half of a :class:`Client`.
 
     Parameters
@@ -98,17 +98,6 @@ class Producer:
             self._client.close(timeout)
         elif not self._client.closed:
             self._client.flush(timeout)
-
-    def __enter__(self) -> Producer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<ottla.Producer {self._client.bootstrap_servers}>"

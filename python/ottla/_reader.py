@@ -17,6 +17,7 @@ from ottla._bounds import (
     refusal_of_ranges,
     seconds,
 )
+from ottla._closing import AsyncClosing
 from ottla._offsets import commits, ends, of_resume
 from ottla._progress import is_open_ended, set_note, set_total
 from ottla._progress import start as start_progress
@@ -48,7 +49,7 @@ CHANGES = {"assigned": "assign", "revoked": "revoke", "lost": "lost"}
 _CLOSE_SECONDS = 30.0
 
 
-class Reader:
+class Reader(AsyncClosing):
     """A consumer apart from how it is made; see :class:`Consumer`."""
 
     def __init__(
@@ -427,9 +428,6 @@ class Reader:
             raise StopIteration
         return batch
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -447,21 +445,6 @@ class Reader:
         if batch is None:
             raise StopAsyncIteration
         return batch
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        import asyncio
-        from functools import partial
-
-        close = partial(self._close, _CLOSE_SECONDS, failed=kind is not None)
-        await asyncio.get_running_loop().run_in_executor(None, close)
 
     def __repr__(self) -> str:
         group = "" if self.group_id is None else f" of group {self.group_id!r}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ottla import _exit
 from ottla._bounds import Limit, seconds
+from ottla._closing import Closing
 from ottla._embedded import Embedded
 from ottla._ottla import Broker as _NativeBroker
 from ottla._ottla import settle
@@ -19,7 +20,6 @@ from ottla.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     from datetime import timedelta
-    from types import TracebackType
 
     from typing_extensions import Self
 
@@ -46,7 +46,7 @@ def _running(path: str | os.PathLike[str]) -> Server | None:
     return known
 
 
-class Server:
+class Server(Closing):
     """A broker of this process, apart from the clients that it makes; see :class:`ottla.Broker`."""
 
     _native: _NativeBroker
@@ -175,17 +175,6 @@ class Server:
         """End as if the process had been killed; see :meth:`ottla.Cluster.kill`."""
         self._embedded.end()
         self._native.kill()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         native = getattr(self, "_native", None)

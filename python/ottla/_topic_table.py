@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ottla import _frames, _progress
 from ottla._bounds import Limit
+from ottla._closing import Closing
 from ottla._format import is_fixed
 from ottla._runs import DELETED, Directory, Runs, newest, refuse_doubled
 from ottla._table_columns import TableColumns
@@ -24,9 +25,6 @@ from ottla.errors import ConfigError, DataLossError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-    from types import TracebackType
-
-    from typing_extensions import Self
 
     from ottla._bounds import Bound
     from ottla._connection import Timeout
@@ -77,7 +75,7 @@ class Changes:
         return f"<ottla.Changes {count}, {self.offsets}>"
 
 
-class Table:
+class Table(_frames.Frame, Closing):
     """The latest row of each key of a topic; made by ``client.table``.
 
     It has the topic as of the offsets in :attr:`end`, and moves on only in :meth:`refresh` and
@@ -174,26 +172,6 @@ class Table:
             assert self._columns is not None  # noqa: S101 (rows have columns)
             self._shown = self._columns.show(live)
         return self._shown
-
-    def to_pyarrow(self) -> Any:
-        """Return the rows as a ``pyarrow.Table``, in no order."""
-        _frames.require("pyarrow", "to_pyarrow()")
-        return self.to_polars().to_arrow(compat_level=self._polars.CompatLevel.oldest())
-
-    def to_pandas(self, **options: Any) -> Any:
-        """Return the rows as a ``pandas.DataFrame``, in no order.
-
-        Parameters
-        ----------
-        **options
-            The keyword arguments of ``pyarrow.Table.to_pandas``.
-        """
-        _frames.require("pandas", "to_pandas()")
-        return self.to_pyarrow().to_pandas(**options)
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        stream: object = self.to_polars().__arrow_c_stream__(requested_schema)
-        return stream
 
     # --- moving on ------------------------------------------------------------------------------
 
@@ -434,17 +412,6 @@ class Table:
     def close(self) -> None:
         """Let others use the directory; a second call does nothing. Frames stay as they are."""
         self._runs.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         place = "" if self._path is None else f" in {self._path}"

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from ottla._bounds import Limit, seconds
+from ottla._closing import AsyncClosing
 from ottla._offsets import spans
 from ottla._writing import Writing
 from ottla.errors import (
@@ -120,7 +121,7 @@ class Transacting(Writing):
         return TransactionalProducer(self, native)
 
 
-class TransactionalProducer:
+class TransactionalProducer(AsyncClosing):
     """A producer of transactions, one at a time; made by ``client.transactional``.
 
     A transaction belongs to one thread, or to one task of an event loop. Closing the producer, or
@@ -218,9 +219,6 @@ class TransactionalProducer:
     def _close(self, timeout: float | None, *, failed: bool) -> None:  # noqa: ARG002 (as consumers)
         self._native.close(timeout)
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -235,21 +233,6 @@ class TransactionalProducer:
         except KafkaError as failed:
             # What ended the block says more.
             _log.warning("%s", failed)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        import asyncio
-        from functools import partial
-
-        close = partial(self.__exit__, kind, error, trace)
-        await asyncio.get_running_loop().run_in_executor(None, close)
 
     def __repr__(self) -> str:
         state = "closed " if self.closed else ""

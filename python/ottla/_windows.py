@@ -52,7 +52,7 @@ def _moment(at: int) -> datetime:
 
 
 @dataclass(frozen=True, repr=False)
-class Window:
+class Window(_frames.Frame):
     """The rows of a window that is closed; made by ``client.windows``.
 
     Parameters
@@ -82,27 +82,6 @@ class Window:
     def to_polars(self) -> Any:
         """Return the rows as a ``polars.DataFrame``."""
         return self.rows
-
-    def to_pyarrow(self) -> Any:
-        """Return the rows as a ``pyarrow.Table``."""
-        _frames.require("pyarrow", "to_pyarrow()")
-        polars = _frames.require("polars", "to_pyarrow()")
-        return self.rows.to_arrow(compat_level=polars.CompatLevel.oldest())
-
-    def to_pandas(self, **options: Any) -> Any:
-        """Return the rows as a ``pandas.DataFrame``.
-
-        Parameters
-        ----------
-        **options
-            The keyword arguments of ``pyarrow.Table.to_pandas``.
-        """
-        _frames.require("pandas", "to_pandas()")
-        return self.to_pyarrow().to_pandas(**options)
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        stream: object = self.rows.__arrow_c_stream__(requested_schema)
-        return stream
 
     def __repr__(self) -> str:
         span = f"[{self.start.isoformat()}, {self.end.isoformat()})"

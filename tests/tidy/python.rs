@@ -33,6 +33,7 @@ const LAYERS: &[&[&str]] = &[
     &[
         "_aio",
         "_arguments",
+        "_closing",
         "_description",
         "_embedded",
         "_exit",
