@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import time
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from confluent_kafka.admin import AdminClient
 
 from versus import failover, latency, scale, throughput
 from versus.measure import memory_mib
-from versus.servers import create_topic, delete_topic
+from versus.servers import create_topic, delete_topic, fresh
 from versus.throughput import Shape
 
 if TYPE_CHECKING:
@@ -36,9 +35,7 @@ def carry(
 ) -> None:
     """Throughput and latency. One cluster runs at a time: three virtual machines take much."""
     for make in makers:
-        with ExitStack() as stack:
-            cluster = make()
-            stack.callback(cluster.end)
+        with fresh(make) as cluster:
             results.add(f"{WHERE}ready, s", cluster.name, cluster.ready_seconds, lower=True)
             time.sleep(2)  # a virtual machine keeps loading after it is ready
             idle = memory_mib(cluster.pids, "VmRSS")
@@ -58,9 +55,7 @@ def lose_nodes(
 ) -> None:
     """See :func:`versus.failover.silences`."""
     for make in makers:
-        with ExitStack() as stack:
-            cluster = make()
-            stack.callback(cluster.end)
+        with fresh(make) as cluster:
             for client, load in clients.items():
                 failover.silences(results, cluster, client, load, kills)
 
@@ -70,9 +65,7 @@ def many_partitions(
 ) -> None:
     """Create many partitions, write to each, kill one node, then all of them."""
     for make, count in itertools.product(makers, counts):
-        with ExitStack() as stack:
-            cluster = make()
-            stack.callback(cluster.end)
+        with fresh(make) as cluster:
             topic = f"moving-{next(_numbers)}"
             create_topic(cluster, topic, count)
             moved = leaders_move(cluster, topic)

@@ -7,7 +7,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
@@ -46,6 +46,9 @@ class Server(Protocol):
 
     def end(self) -> None:
         """Stop it and remove its data."""
+
+
+AnyServer = TypeVar("AnyServer", bound=Server)
 
 
 class Ottla:
@@ -118,8 +121,8 @@ class Kafka:
 
 
 @contextmanager
-def fresh(make: Callable[[], Server]) -> Iterator[Server]:
-    """Start a broker for one measurement, and remove it."""
+def fresh(make: Callable[[], AnyServer]) -> Iterator[AnyServer]:
+    """Start a broker, or a cluster, for one measurement, and remove it."""
     server = make()
     try:
         yield server

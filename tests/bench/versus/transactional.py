@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from versus.measure import BROKER_CPU, CLIENT_LIMIT, measured
-from versus.servers import create_topic, delete_topic
+from versus.servers import create_topic, delete_topic, fresh
 from versus.throughput import GIB, some_values
 
 if TYPE_CHECKING:
@@ -169,7 +168,5 @@ def on_three(
 ) -> None:
     """Measure commits on three nodes, one cluster at a time."""
     for make in makers:
-        with ExitStack() as stack:
-            cluster = make()
-            stack.callback(cluster.end)
+        with fresh(make) as cluster:
             commits(results, [cluster], seconds, where)

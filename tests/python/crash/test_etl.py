@@ -4,57 +4,26 @@ from __future__ import annotations
 
 import collections
 import os
-import signal
-import sqlite3
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from crash.dying import ends, in_delta, in_sql
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import ottla
 
 ROWS = 90
 BATCH = 5
-PROGRAM = Path(__file__).with_name("etl.py")
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 
 
-def in_delta(place: Path) -> list[str]:
-    import deltalake
-
-    found: list[str] = deltalake.DeltaTable(place).to_pyarrow_table()["value"].to_pylist()
-    return found
-
-
-def in_sql(place: Path) -> list[str]:
-    db = sqlite3.connect(place)
-    rows = [value for (value,) in db.execute("SELECT value FROM rows")]
-    db.close()
-    return rows
-
-
 def in_file(place: Path) -> list[str]:
     return place.read_text().split()
-
-
-def run(sink: str, broker: ottla.Broker, topic: str, place: Path, step: int) -> bool:
-    """Run the loop until it dies at a step; whether it was done before."""
-    words = [sink, broker.bootstrap_servers, topic, str(place), str(step)]
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(PROGRAM), *words],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode == 0
 
 
 @pytest.mark.timeout(180)
@@ -75,7 +44,7 @@ def test_a_loop_may_be_killed_at_every_step(
     kafka.flush(30)
     place = tmp_path / "sink"
     deaths = 0
-    while not run(sink, broker, name, place, deaths + 1):
+    while not ends("etl.py", sink, broker.bootstrap_servers, name, place, deaths + 1):
         deaths += 1
     assert deaths >= 12, "every step of the first rounds was one"
     counts = collections.Counter(read(place))

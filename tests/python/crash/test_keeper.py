@@ -5,35 +5,22 @@ from __future__ import annotations
 import itertools
 import os
 import random
-import signal
 import sqlite3
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from crash.dying import ends
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import ottla
 
 DEATHS = 20
-PROGRAM = Path(__file__).with_name("keeper.py")
+PROGRAM = "keeper.py"
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
-
-
-def run(address: str, topic: str, place: Path, step: int) -> bool:
-    """Run the program; whether it came to its end before the step at which it dies."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(PROGRAM), address, topic, str(place), str(step)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode == 0
 
 
 @pytest.mark.timeout(180)
@@ -55,7 +42,7 @@ def test_a_table_that_is_killed_at_random_goes_on_exactly(
                 kafka.send_async(name, {"number": number}, key=key)
                 latest[key] = number
         kafka.flush(30)
-        deaths += not run(broker.bootstrap_servers, name, place, chance.randint(1, 40))
+        deaths += not ends(PROGRAM, broker.bootstrap_servers, name, place, chance.randint(1, 40))
         with kafka.table(name, value=value, path=place, refresh=False) as table:
             # Whatever it has come to, it is what the topic had there.
             here = kafka.table(name, value=value, refresh=False)
@@ -63,7 +50,7 @@ def test_a_table_that_is_killed_at_random_goes_on_exactly(
                 here.refresh(end=table.end)
             assert sorted(table.to_polars().rows()) == sorted(here.to_polars().rows())
             assert len([*place.glob("*.arrow")]) == len(table._runs._runs)
-    assert run(broker.bootstrap_servers, name, place, 0)
+    assert ends(PROGRAM, broker.bootstrap_servers, name, place, 0)
     with kafka.table(name, value=value, path=place) as table:
         assert dict(table.to_polars().rows()) == latest
     db = sqlite3.connect(f"{place}.db")
