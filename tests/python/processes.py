@@ -136,6 +136,15 @@ class BrokerProcess:
         self.process.wait(30)
         self._close()
 
+    def pause(self) -> None:
+        """Let the broker stand still: when this returns, none of its threads runs any more."""
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
+
+    def go_on(self) -> None:
+        """Let the broker go on where it stood still."""
+        self.process.send_signal(signal.SIGCONT)
+
     def _close(self) -> None:
         if self.process.stdout is not None:
             self.process.stdout.close()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +11,7 @@ import ottla
 from processes import BrokerProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.skipif(
@@ -21,23 +19,45 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-class Before:
-    """A native producer that does something before it asks for a commit."""
+class During:
+    """A native producer during whose commit something happens: before, and when it has failed."""
 
-    def __init__(self, native: Any, happens: Callable[[], None]) -> None:
+    def __init__(
+        self, native: Any, before: Callable[[], None], failed: Callable[[], None] | None
+    ) -> None:
         self._native = native
-        self._happens = happens
+        self._before = before
+        self._failed = failed
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._native, name)
 
     def commit(self) -> Any:
-        self._happens()
-        return self._native.commit()
+        self._before()
+        self._commit = self._native.commit()
+        return self
+
+    def result(self) -> Any:
+        try:
+            return self._commit.result()
+        except ottla.CommitUnknownError:
+            if self._failed is not None:
+                self._failed()
+            raise
 
 
-def _started(tmp_path: Path, port: int = 0) -> BrokerProcess:
-    return BrokerProcess(tmp_path / "data", port=port)
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., BrokerProcess]]:
+    """Start a broker, and after it died another one in its place; none outlives the test."""
+    started: list[BrokerProcess] = []
+
+    def start(port: int = 0) -> BrokerProcess:
+        started.append(BrokerProcess(tmp_path / "data", port=port))
+        return started[-1]
+
+    yield start
+    for broker in started:
+        broker.kill()
 
 
 def _prepare(kafka: ottla.Client) -> tuple[ottla.Consumer, ottla.TransactionalProducer]:
@@ -55,7 +75,7 @@ def _prepare(kafka: ottla.Client) -> tuple[ottla.Consumer, ottla.TransactionalPr
         columns=["value"],
         max_rows=3,
     )
-    producer = kafka.transactional("copy-1", timeout=2)
+    producer = kafka.transactional("copy-1", timeout=4)
     with producer.transaction():
         pass
     with producer.transaction() as tx:
@@ -67,11 +87,12 @@ def _copy(
     consumer: ottla.Consumer,
     producer: ottla.TransactionalProducer,
     batch: ottla.RecordBatch,
-    happens: Callable[[], None] | None = None,
+    before: Callable[[], None] | None = None,
+    failed: Callable[[], None] | None = None,
 ) -> None:
     tx = producer.transaction(consumer=consumer, batch=batch)
-    if happens is not None:
-        tx._native = Before(tx._native, happens)  # type: ignore[assignment]
+    if before is not None:
+        tx._native = During(tx._native, before, failed)  # type: ignore[assignment]
     with tx:
         tx.write("target", batch)
 
@@ -81,59 +102,72 @@ def _copied(kafka: ottla.Client) -> list[str]:
     return sorted(row["value"] for row in scan.head(100).to_pylist())
 
 
-def test_a_commit_that_arrives_late_is_found_out(tmp_path: Path) -> None:
-    broker = _started(tmp_path)
+def _wait_until_committed(bootstrap: str) -> None:
+    """Wait until readers of committed data see the whole first batch."""
+    with (
+        ottla.connect(bootstrap) as kafka,
+        kafka.consumer("target", start="earliest", isolation_level="read_committed") as reader,
+    ):
+        rows = 0
+        while rows < 4:
+            batch = reader.poll(30)
+            assert batch is not None, "the commit has no effect"
+            rows += batch.num_rows
+
+
+def test_a_commit_that_arrives_late_is_found_out(start: Callable[..., BrokerProcess]) -> None:
+    broker = start()
     with ottla.connect(broker.bootstrap) as kafka:
         consumer, producer = _prepare(kafka)
         batch = consumer.poll(30)
         assert batch is not None
-        pause, go_on = signal.SIGSTOP, signal.SIGCONT
         with pytest.raises(ottla.CommitUnknownError, match="nobody knows"):
-            _copy(consumer, producer, batch, lambda: broker.process.send_signal(pause))
+            _copy(consumer, producer, batch, broker.pause)
         assert not producer.closed
         # It gets what waits in its sockets: the commit.
-        broker.process.send_signal(go_on)
+        broker.go_on()
+        _wait_until_committed(broker.bootstrap)
         for batch in consumer:
             _copy(consumer, producer, batch)
         producer.close()
         consumer.close()
         assert _copied(kafka) == ["0", "1", "2", "3", "4", "5", "first"]
-    broker.stop()
 
 
-def test_an_outcome_that_can_be_found_out_in_time_is_no_error(tmp_path: Path) -> None:
-    broker = _started(tmp_path)
+def test_an_outcome_that_can_be_found_out_in_time_is_no_error(
+    start: Callable[..., BrokerProcess],
+) -> None:
+    broker = start()
     with ottla.connect(broker.bootstrap) as kafka:
         consumer, producer = _prepare(kafka)
         batch = consumer.poll(30)
         assert batch is not None
 
-        def pause() -> None:
-            broker.process.send_signal(signal.SIGSTOP)
-            # After the two seconds of the commit, and before those that settling it takes.
-            threading.Timer(3, broker.process.send_signal, [signal.SIGCONT]).start()
+        def go_on() -> None:
+            broker.go_on()
+            _wait_until_committed(broker.bootstrap)
 
-        _copy(consumer, producer, batch, pause)
+        _copy(consumer, producer, batch, broker.pause, go_on)
         for batch in consumer:
             _copy(consumer, producer, batch)
         assert _copied(kafka) == ["0", "1", "2", "3", "4", "5", "first"]
         producer.close()
         consumer.close()
-    broker.stop()
 
 
-def test_a_commit_that_is_lost_with_its_broker_is_done_again(tmp_path: Path) -> None:
-    broker = _started(tmp_path)
+def test_a_commit_that_is_lost_with_its_broker_is_done_again(
+    start: Callable[..., BrokerProcess],
+) -> None:
+    broker = start()
     with ottla.connect(broker.bootstrap) as kafka:
         consumer, producer = _prepare(kafka)
         batch = consumer.poll(30)
         assert batch is not None
         # The commit waits in a socket of the broker, and is lost with it.
-        pause = signal.SIGSTOP
         with pytest.raises(ottla.CommitUnknownError):
-            _copy(consumer, producer, batch, lambda: broker.process.send_signal(pause))
+            _copy(consumer, producer, batch, broker.pause)
         broker.kill()
-        broker = _started(tmp_path, broker.port)
+        start(broker.port)
         with pytest.raises(ottla.TransactionAbortedError, match="has been aborted since"):
             _copy(consumer, producer, batch)
         # The consumer is back before the batch.
@@ -142,4 +176,3 @@ def test_a_commit_that_is_lost_with_its_broker_is_done_again(tmp_path: Path) -> 
         producer.close()
         consumer.close()
         assert _copied(kafka) == ["0", "1", "2", "3", "4", "5", "first"]
-    broker.stop()
