@@ -36,6 +36,11 @@ SETTINGS = {
     "retry.backoff.max.ms": 100,
     "reconnect.backoff.ms": 10,
     "reconnect.backoff.max.ms": 100,
+    # `send_offsets_to_transaction` of librdkafka 2.16 waits for ever for a coordinator that died
+    # and that the metadata no longer names: it holds on to what it knew of that node, which is
+    # never connected again, and asks anew only when the connection to another node changes. Those
+    # that end when nothing is said see to that.
+    "connections.max.idle.ms": 2_000,
 }
 
 

@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 
 KILLS = int(os.environ.get("OTTLA_KILLS", "3"))
 KINDS: list[type[Copier]] = [Confluent, Ottla]
-MANY = 10
-"""With fewer kills, librdkafka copies from one node only: of three, it sometimes waits for longer
-than ``PATIENCE`` in ``send_offsets_to_transaction``, when they die one after the other."""
 
 pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL"),
@@ -127,14 +124,13 @@ def group_offsets(bootstrap: str, group: str) -> int:
 def test_each_number_is_copied_once(nodes: Nodes) -> None:
     seed = random.SystemRandom().randrange(1 << 32)
     chance = random.Random(seed)
-    kinds: list[type[Copier]] = KINDS if nodes.replicas == 1 or KILLS >= MANY else [Ottla]
-    accounts = [Account(kind.kind) for kind in kinds]
+    accounts = [Account(kind.kind) for kind in KINDS]
     moments = Moments()
     create(nodes, [NUMBERS])
     create(nodes, [topic for one in accounts for topic in (one.copies, one.seals)])
     copiers = [
         kind(f"{kind.kind}-{number}", nodes.bootstrap, account, moments)
-        for kind, account in zip(kinds, accounts, strict=True)
+        for kind, account in zip(KINDS, accounts, strict=True)
         for number in (1, 2)
     ]
     readers: list[Reader] = [
