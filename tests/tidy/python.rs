@@ -25,7 +25,7 @@ const LAYERS: &[&[&str]] = &[
     &["_offsets", "_runs", "_schemas", "_server"],
     // What users pass, converted for the extension.
     &["_bounds", "_format", "_membership"],
-    &["_names", "_records", "_registry", "_settings", "_tables", "_types"],
+    &["_engines", "_names", "_records", "_registry", "_settings", "_tables", "_types"],
     // How Python objects become Arrow arrays.
     &["_objects"],
     &["_moments"],
