@@ -20,7 +20,7 @@ PROGRAM := $(abspath $(or $(CARGO_TARGET_DIR),target))/release/ottla
 PYTHON_SOURCES := pyproject.toml README.md $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
 
 # The steps of `make test`, in order; cheap ones first.
-STEPS := check-format rust-and-wheel check-python python-test engine-test readme-test notebook-test
+STEPS := check-format rust-and-wheel check-python python-test readme-test notebook-test
 
 .PHONY: help demo test clippy rust-test kafka-test rust wheel bench versus bench-guard bench-compare simulate simulate-night kill-transactions engines fuzz fuzz-sample format $(STEPS)
 
@@ -79,15 +79,8 @@ python-test: $(VENV)/.test $(VENV)/.wheel ## Python tests, with Kafka clients th
 	$(CARGO) build --quiet --features sim --bin ottla --example check_history
 	OTTLA_DEBUG_BIN="$${CARGO_TARGET_DIR:-$(abspath target)}/debug/ottla" $(BIN)/python -m pytest -n 2 --dist loadfile
 
-engine-test:
-	@if [ -z "$${OTTLA_REQUIRE_ALL:-}" ]; then \
-	  echo "skipped: Ray and Spark take a gigabyte; make engines runs their tests"; \
-	else \
-	  $(MAKE) --no-print-directory engines; \
-	fi
-
 engines: $(VENV)/.engines $(VENV)/.wheel ## Dask, Ray and Spark on topics, and the examples of the manual's page about them; needs Java
-	OTTLA_REQUIRE_ENGINES=1 $(VENV)/engines/bin/python -m pytest tests/python/engines
+	OTTLA_ENGINES=1 $(VENV)/engines/bin/python -m pytest tests/python/engines
 	$(VENV)/engines/bin/python tests/python/run_readme.py --only-pages src/manual/engines.md
 
 readme-test: $(VENV)/.test $(VENV)/.wheel ## the examples of README.md and of the docstrings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import shutil
@@ -39,17 +38,6 @@ def missing(what: str, remedy: str) -> None:
     if os.environ.get("OTTLA_REQUIRE_ALL"):
         pytest.fail(message)
     pytest.skip(message)
-
-
-def not_installed(module: str, remedy: str) -> Any:
-    """Import a package; without it, skip the tests of the file, or fail as `missing` does."""
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError:
-        message = f"{module} is not installed; {remedy}"
-        if os.environ.get("OTTLA_REQUIRE_ENGINES"):
-            pytest.fail(message)
-        pytest.skip(message, allow_module_level=True)
 
 
 class Program:

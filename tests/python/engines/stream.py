@@ -41,6 +41,7 @@ def main() -> None:
         SparkSession.builder.master("local[2]")
         .config("spark.ui.enabled", "false")
         .config("spark.sql.shuffle.partitions", "2")
+        .config("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
         .getOrCreate()
     )
     spark.sparkContext.setLogLevel("ERROR")
@@ -48,7 +49,7 @@ def main() -> None:
     kafka = {"kafka.bootstrap.servers": address}
     read = spark.readStream.format("ottla").options(**kafka, topic=topic, value="text")
     read = read.option("columns", "partition,offset,value")
-    rows = read.options(max_offsets_per_trigger="30", parts="2").load()
+    rows = read.options(max_offsets_per_trigger="30", parts="1").load()
     rows = rows.mapInArrow(dying(os.getpgid(0)), rows.schema)
     files = rows.writeStream.format("parquet").option("path", f"{place}/files")
     back = rows.select("value").writeStream.format("ottla").options(**kafka, topic=copy)

@@ -7,9 +7,9 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import ray
 
 import ottla
-from processes import not_installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.filterwarnings("ignore")]
-
-ray = not_installed("ray", "make engines")
 
 ROW = ["partition", "offset", "value"]
 
