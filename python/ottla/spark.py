@@ -72,9 +72,9 @@ def register(spark: SparkSession) -> None:
 class OttlaDataSource(DataSource):  # type: ignore[misc]
     """The format ``ottla``; Spark makes one for each ``load``, ``save`` and ``start``."""
 
-    #: The parts of a bounded read, cut once: each action on the dataframe reads the same rows.
-    _parts: list[Scan] | None = None
-    #: Why there are none.
+    #: What a bounded read reads. It travels with the dataframe: each action has the same rows.
+    _scan: Scan | None = None
+    #: Why there is none.
     _lost: DataLossError | None = None
 
     @classmethod
@@ -83,16 +83,16 @@ class OttlaDataSource(DataSource):  # type: ignore[misc]
         return "ottla"
 
     def schema(self) -> Any:
-        """Return the columns, and cut a bounded read into its parts."""
+        """Return the columns, and resolve the bounds of a bounded read."""
         options = options_of(self.options, "load")
         with connect(config=options.settings) as kafka:
             if options.infers:
                 scan = _scan(kafka, options)
-                self._parts = _cut(scan, options)
+                self._scan = _travelling(scan)
             else:
                 scan = _scan(kafka, options, start="latest", end="latest")
                 try:
-                    self._parts = _cut(_scan(kafka, options), options)
+                    self._scan = _travelling(_scan(kafka, options))
                 except DataLossError as error:
                     # A stream goes on from its checkpoint, wherever its first start is by now.
                     self._lost = error
@@ -100,17 +100,17 @@ class OttlaDataSource(DataSource):  # type: ignore[misc]
 
     def reader(self, schema: Any) -> DataSourceReader:
         """Return the reader of ``spark.read``."""
-        options_of(self.options, "read")
+        options = options_of(self.options, "read")
         if self._lost is not None:
             raise self._lost
-        if self._parts is None:
+        if self._scan is None:
             raise _own_schema()
-        return _Reader(self._parts, schema)
+        return _Reader(_cut(self._scan, options), schema)
 
     def streamReader(self, schema: Any) -> DataSourceStreamReader:  # noqa: N802 (Spark's name)
         """Return the reader of ``spark.readStream``."""
         options = options_of(self.options, "readStream")
-        if self._parts is None and self._lost is None:
+        if self._scan is None and self._lost is None:
             raise _own_schema()
         if options.infers:
             raise ConfigError(
@@ -147,6 +147,12 @@ def _own_schema() -> ConfigError:
 
 def _scan(kafka: Client, options: Options, **bounds: Any) -> Scan:
     return kafka.scan(options.topic, value=options.value, **(options.others | bounds))
+
+
+def _travelling(scan: Scan) -> Scan:
+    """Return the scan as one part, which needs its client no more."""
+    (whole,) = scan.split(1)
+    return whole
 
 
 def _cut(scan: Scan, options: Options) -> list[Scan]:
