@@ -81,7 +81,7 @@ python-test: $(VENV)/.test $(VENV)/.wheel ## Python tests, with Kafka clients th
 
 engines: $(VENV)/.engines $(VENV)/.wheel ## Dask, Ray and Spark on topics, and the examples of the manual's page about them; needs Java
 	OTTLA_ENGINES=1 $(VENV)/engines/bin/python -m pytest tests/python/engines
-	$(VENV)/engines/bin/python tests/python/run_readme.py --only-pages src/manual/engines.md
+	PYSPARK_PYTHON=$(abspath $(VENV))/engines/bin/python $(VENV)/engines/bin/python tests/python/run_readme.py --only-pages src/manual/engines.md
 
 readme-test: $(VENV)/.test $(VENV)/.wheel ## the examples of README.md and of the docstrings
 	$(BIN)/python tests/python/run_readme.py README.md

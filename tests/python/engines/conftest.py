@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
+
+# Spark would start its workers with whichever python3 comes first in the path.
+os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
 collect_ignore = [
     file
