@@ -257,6 +257,33 @@ def test_a_stream_ends_at_what_was_there_and_goes_on(
     assert len(read()) == len(before) + 2
 
 
+def test_a_stream_follows_what_is_written(spark: Any, kafka: ottla.Client, filled: str) -> None:
+    stream = source(
+        spark.readStream,
+        kafka,
+        filled,
+        value="text",
+        columns=COLUMNS,
+        start="latest",
+        max_offsets_per_trigger=3,
+    ).load()
+    query = stream.writeStream.format("memory").queryName("followed").start()
+    query.processAllAvailable()
+    for number in range(10):
+        kafka.send(filled, f"new-{number}", partition=number % 4)
+    query.processAllAvailable()
+    found = rows(spark.table("followed"))
+    assert found == sorted((n % 4, 10 + n // 4, f"new-{n}") for n in range(10))
+    sizes = [one.numInputRows for one in query.recentProgress if one.numInputRows]
+    assert sum(sizes) == 10
+    assert max(sizes) <= 3
+    # Nothing new is no batch.
+    before = query.lastProgress.batchId
+    query.processAllAvailable()
+    assert query.lastProgress.batchId == before
+    query.stop()
+
+
 def test_a_stream_wants_to_know_its_types(spark: Any, kafka: ottla.Client, name: str) -> None:
     kafka.send(name, '{"n": 1}')
     stream = source(spark.readStream, kafka, name, value="json").load()
