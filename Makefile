@@ -22,7 +22,7 @@ PYTHON_SOURCES := pyproject.toml README.md $(shell find python -name '*.py' -o -
 # The steps of `make test`, in order; cheap ones first.
 STEPS := check-format rust-and-wheel check-python python-test readme-test notebook-test
 
-.PHONY: help demo test clippy rust-test kafka-test rust wheel bench versus bench-guard bench-compare simulate simulate-night kill-transactions fuzz fuzz-sample format $(STEPS)
+.PHONY: help demo test clippy rust-test kafka-test rust wheel bench versus bench-guard bench-compare simulate simulate-night kill-transactions engines fuzz fuzz-sample format $(STEPS)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,10 @@ check-python: $(VENV)/.test $(VENV)/.wheel ## types of the Python side, and stub
 python-test: $(VENV)/.test $(VENV)/.wheel ## Python tests, with Kafka clients that were not written here
 	$(CARGO) build --quiet --features sim --bin ottla --example check_history
 	OTTLA_DEBUG_BIN="$${CARGO_TARGET_DIR:-$(abspath target)}/debug/ottla" $(BIN)/python -m pytest -n 2 --dist loadfile
+
+engines: $(VENV)/.engines $(VENV)/.wheel ## Dask, Ray and Spark on topics, and the examples of the manual's page about them; needs Java
+	OTTLA_ENGINES=1 $(VENV)/engines/bin/python -m pytest tests/python/engines
+	PYSPARK_PYTHON=$(abspath $(VENV))/engines/bin/python $(VENV)/engines/bin/python tests/python/run_readme.py --only-pages src/manual/engines.md
 
 readme-test: $(VENV)/.test $(VENV)/.wheel ## the examples of README.md and of the docstrings
 	$(BIN)/python tests/python/run_readme.py README.md
@@ -165,6 +169,16 @@ $(VENV)/.test: $(VENV)/.created pyproject.toml
 
 $(VENV)/.notebook: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --group notebook
+	touch $@
+
+# Finds the tests' packages, too, by the path of their environment.
+SITE_PACKAGES := import sysconfig; print(sysconfig.get_path("purelib"))
+
+$(VENV)/.engines: $(VENV)/.test pyproject.toml
+	$(PYTHON) -m venv $(VENV)/engines
+	$(BIN)/python -c '$(SITE_PACKAGES)' > "$$($(VENV)/engines/bin/python -c '$(SITE_PACKAGES)')/tests.pth"
+	$(VENV)/engines/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)/engines/bin/python -m pip install --quiet --group engines
 	touch $@
 
 # Quix Streams needs a different confluent-kafka version than the tests; without it, its rows say

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ottla import _frames, _progress
+from ottla import _engines, _frames, _progress
 from ottla._arguments import whole_number
 from ottla._bounds import Limit, row_count
 from ottla._offsets import commits, delta_txn
@@ -386,6 +386,53 @@ class Scan:
         duckdb = _frames.require("duckdb", "to_duckdb()")
         table = self.to_pyarrow()
         return (duckdb if connection is None else connection).from_arrow(table)
+
+    def to_dask(self, parts: int | None = None) -> Any:
+        """Return a ``dask.dataframe.DataFrame`` of all rows, which Dask's workers read in parallel.
+
+        Its partitions are the parts of :meth:`split`. The columns have the pandas types of Arrow
+        (``pandas.ArrowDtype``), so that a null is a null and integers keep all digits. Nothing is
+        read until Dask computes; a part that cannot be read in full is an error then. Workers
+        connect to the cluster by the addresses of this scan's client.
+
+        Parameters
+        ----------
+        parts : int, optional
+            How many parts to make at most; by default one for about 200,000 offsets, and at least
+            one for each partition that has any.
+
+        Examples
+        --------
+        >>> import ottla
+        >>> with ottla.Broker() as broker:
+        ...     kafka = broker.client()
+        ...     for amount in (3, 4, 5):
+        ...         _ = kafka.send("orders", {"amount": amount})
+        ...     orders = kafka.scan("orders", value=ottla.json()).to_dask(parts=2)
+        ...     orders.npartitions, int(orders["amount"].sum().compute())
+        (2, 12)
+        """
+        return _engines.dask_frame(self, self._parts(parts))
+
+    def to_ray(self, parts: int | None = None) -> Any:
+        """Return a ``ray.data.Dataset`` of all rows, which Ray's workers read in parallel.
+
+        Its blocks are Arrow tables, one for each part of :meth:`split`; a part is in memory at
+        once. Nothing is read until Ray needs it; a part that cannot be read in full is an error
+        then. Workers connect to the cluster by the addresses of this scan's client. The manual has
+        an example: ``src/manual/engines.md``.
+
+        Parameters
+        ----------
+        parts : int, optional
+            How many parts to make at most; by default one for about 200,000 offsets, and at least
+            one for each partition that has any.
+        """
+        return _engines.ray_dataset(self, self._parts(parts))
+
+    def _parts(self, parts: int | None) -> list[Scan]:
+        number = _engines.part_count(parts)
+        return self.split(_engines.count_of_parts(self.offsets) if number is None else number)
 
     def to_numpy(self) -> dict[str, Any]:
         """Read all rows into a ``numpy.ndarray`` per column."""

@@ -4,6 +4,7 @@
 //! - [`compatibility`]: APIs and versions served, and what differs from Apache Kafka.
 //! - [`performance`]: the aims, the measurements, and why they differ where they do.
 //! - [`types`]: which Arrow types each value format carries, and what comes back.
+//! - [`engines`]: reading and writing topics with Dask, Ray and Spark.
 //! - [`glossary`]: one meaning per word.
 //! - [`decisions`]: why things are as they are, as numbered records.
 
@@ -18,6 +19,9 @@ pub mod performance {}
 
 #[doc = include_str!("types.md")]
 pub mod types {}
+
+#[doc = include_str!("engines.md")]
+pub mod engines {}
 
 #[doc = include_str!("glossary.md")]
 pub mod glossary {}
@@ -51,4 +55,5 @@ pub mod glossary {}
 /// - `0025-brokers-ask-in-kafkas-frames.md`
 /// - `0026-a-scan-goes-on-from-a-group.md`
 /// - `0027-tables-are-runs-in-files.md`
+/// - `0029-engines-past-one-machine.md`
 pub mod decisions {}

@@ -1,6 +1,7 @@
 """Runs the examples of README.md, and those of the docstrings, as a reader would.
 
-``python tests/python/run_readme.py README.md`` executes, in order and in a temporary directory:
+``python tests/python/run_readme.py README.md`` executes, in order and in a temporary directory
+(``--only-pages`` leaves the docstrings out):
 
 - ```` ```python ```` blocks, all in one namespace;
 - ```` ```console ```` blocks: lines after ``$`` are commands of one shell per block, the others are
@@ -259,13 +260,15 @@ def main() -> int:
     """Run what the command line names and say what failed."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("pages", nargs="+", type=Path)
-    pages = [page.resolve() for page in arguments.parse_args().pages]
+    arguments.add_argument("--only-pages", action="store_true")
+    given = arguments.parse_args()
+    pages = [page.resolve() for page in given.pages]
     faulthandler.dump_traceback_later(PATIENCE, exit=True)
     warnings.filterwarnings("ignore", "ottla was built without optimisations", RuntimeWarning)
     failed = False
     for title, run, argument in [
         *((page.name, run_page, page) for page in pages),
-        ("docstrings", run_docstrings, PACKAGE),
+        *([] if given.only_pages else [("docstrings", run_docstrings, PACKAGE)]),
     ]:
         start = time.monotonic()
         with temporary_directory():

@@ -10,7 +10,7 @@ use crate::source::{File, identifier};
 const LAYERS: &[&[&str]] = &[
     &["demo"],
     // The package, and what other programs start or load by its name.
-    &["__init__", "__main__", "testing"],
+    &["__init__", "__main__", "spark", "testing"],
     &["_cluster"],
     &["_broker", "_producer"],
     // A client is its parts together; each builds on a connection.
@@ -20,12 +20,21 @@ const LAYERS: &[&[&str]] = &[
     &["_topic_table", "_windows"],
     &["_groups", "_reader", "_scanning", "_writing"],
     &["_scan"],
-    &["_scan_parts"],
+    &["_scan_parts", "_spark_options"],
     &["_committing", "_connection", "_table_columns", "formats", "sql_offsets"],
     &["_offsets", "_runs", "_schemas", "_server"],
     // What users pass, converted for the extension.
     &["_bounds", "_format", "_membership"],
-    &["_names", "_records", "_registry", "_settings", "_tables", "_types"],
+    &[
+        "_engines",
+        "_names",
+        "_records",
+        "_registry",
+        "_settings",
+        "_spark_types",
+        "_tables",
+        "_types",
+    ],
     // How Python objects become Arrow arrays.
     &["_objects"],
     &["_moments"],

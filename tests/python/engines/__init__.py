@@ -1,0 +1,1 @@
+"""Engines that work on many machines read topics and write to them."""
