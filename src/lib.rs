@@ -8,6 +8,7 @@
 //! cli                                      the command line, thin
 //! broker                                   async shell: sockets, handlers, partitions, quorum
 //! client                                   async: connections, producer, consumer, scan, admin
+//! tier                                     closed segments as Parquet, and back
 //! machine | columnar | log                 decisions | batches to Arrow | a partition on disk
 //! protocol | record | config | env         wire | record batches | settings | clock and disk
 //! types, error                             the words
@@ -28,4 +29,5 @@ pub mod protocol;
 #[cfg(feature = "python")]
 pub mod python;
 pub mod record;
+pub mod tier;
 pub mod types;

@@ -17,6 +17,7 @@ pub(crate) const LAYERS: &[(&str, &[&str])] = &[
     ("log", &["record", "env", "types", "error"]),
     ("columnar", &["record", "types", "error"]),
     ("machine", &["config", "types", "error"]),
+    ("tier", &["log", "record", "types", "error"]),
     (
         "client",
         &["machine", "columnar", "connection", "protocol", "record", "env", "types", "error"],
@@ -41,6 +42,7 @@ const SILENT: &[(&str, &[&str], &str)] = &[
     ("protocol", &["tokio", "TcpStream"], "the wire is without I/O"),
     ("record", &["tokio", "std::fs"], "record batches are bytes"),
     ("columnar", &["tokio", "std::fs"], "batches to Arrow are bytes to bytes"),
+    ("tier", &["tokio", "async ", "std::fs"], "files are made of batches, and read from a source"),
 ];
 
 /// The only files that may contain `unsafe`; each has its reason in the ADR on unsafe code.
