@@ -7,6 +7,7 @@
 //! python                                   the extension module, thin
 //! cli                                      the command line, thin
 //! broker                                   async shell: sockets, handlers, partitions, quorum
+//! archive                                  topics as files in the layout of the tier
 //! client                                   async: connections, producer, consumer, scan, admin
 //! tier                                     closed segments as Parquet, and back
 //! machine | columnar | log                 decisions | batches to Arrow | a partition on disk
@@ -14,6 +15,7 @@
 //! types, error                             the words
 //! ```
 
+pub mod archive;
 pub mod broker;
 pub mod cli;
 pub mod client;

@@ -26,8 +26,9 @@ pub(crate) const LAYERS: &[(&str, &[&str])] = &[
         "broker",
         &["machine", "log", "connection", "protocol", "record", "config", "env", "types", "error"],
     ),
-    ("cli", &["broker", "client", "columnar", "config", "types", "error"]),
-    ("python", &["cli", "broker", "client", "columnar", "record", "types", "error"]),
+    ("archive", &["client", "tier", "log", "record", "types", "error"]),
+    ("cli", &["broker", "archive", "client", "columnar", "config", "types", "error"]),
+    ("python", &["cli", "broker", "archive", "client", "columnar", "record", "types", "error"]),
     ("manual", &[]),
 ];
 
