@@ -179,6 +179,7 @@ impl Foundation {
             health: storage.health().clone(),
             parking: Arc::clone(&parking),
             isr_requests: Arc::default(),
+            store: None,
             volatile: temporary.is_some(),
         };
         let parts = FetcherParts {

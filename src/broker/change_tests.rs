@@ -105,6 +105,7 @@ fn state(env: &Env, directory: &Path) -> BrokerState {
         health: storage.health().clone(),
         parking: Arc::clone(&parking),
         isr_requests: Arc::default(),
+        store: None,
         volatile: false,
     };
     let parts = FetcherParts {

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::oneshot;
 
 use self::append::Waiting;
@@ -34,8 +34,9 @@ use self::role::{Ledger, Standing};
 use super::full_disk;
 use super::parking::{Parking, PartitionKey};
 use super::replication::IsrRequests;
+use super::tier::TieredPartition;
 use crate::broker::words;
-use crate::config::{CompressionType, Durability, TopicConfig};
+use crate::config::{CompressionType, Durability, TopicConfig, TopicTier};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::{
     AbortedTransaction, Divergence, EpochEnd, Health, HighWatermark, Log, LogReader, ReadRequest,
@@ -44,6 +45,7 @@ use crate::machine::fetch_session::FetchInterest;
 use crate::machine::metadata::{MetadataImage, PartitionImage};
 use crate::machine::replica::{Effects, Found, LocalDurability, Replica, Rules, Token};
 use crate::protocol::Records;
+use crate::tier::store::Store;
 use crate::types::{Chunk, LeaderEpoch, NodeId, Offset, TopicPartition};
 
 pub(super) use append::{Acks, AppendAnswer, Appended, Appending, Queued};
@@ -127,6 +129,10 @@ pub(super) struct Partition {
     health: Health,
     parking: Arc<Parking>,
     isr_requests: Arc<IsrRequests>,
+    /// Where tiers are, on a broker with one.
+    store: Option<Arc<dyn Store>>,
+    /// The tier of this partition, as its settings want it.
+    tier: ArcSwapOption<TieredPartition>,
     /// Whether the data is temporary, so that nothing is synced.
     volatile: bool,
 }
@@ -165,6 +171,8 @@ pub(super) struct Surroundings {
     pub(super) health: Health,
     pub(super) parking: Arc<Parking>,
     pub(super) isr_requests: Arc<IsrRequests>,
+    /// Where tiers are; none on a broker without.
+    pub(super) store: Option<Arc<dyn Store>>,
     pub(super) volatile: bool,
 }
 
@@ -218,6 +226,8 @@ impl Partition {
             health: around.health.clone(),
             parking: Arc::clone(&around.parking),
             isr_requests: Arc::clone(&around.isr_requests),
+            store: around.store.clone(),
+            tier: ArcSwapOption::empty(),
             volatile: around.volatile,
         };
         partition.take_role(assignment)?;
@@ -250,6 +260,23 @@ impl Partition {
 
     pub(super) fn config(&self) -> Arc<TopicConfig> {
         Arc::clone(&self.standing.load().config)
+    }
+
+    /// Its tier: none without `remote.storage.enable`, or once nothing is left of it.
+    pub(super) fn tier(&self) -> Option<Arc<TieredPartition>> {
+        self.tier.load_full()
+    }
+
+    /// Gives it a tier, or takes it away, as the settings say.
+    fn settle_tier(&self, config: &TopicConfig) {
+        match (&self.store, config.tier, self.tier()) {
+            (_, TopicTier::None, _) | (None, _, _) => self.tier.store(None),
+            (Some(_), _, Some(tier)) => tier.wake(),
+            (Some(store), _, None) => {
+                let tier = TieredPartition::new(Arc::clone(store), &self.name);
+                self.tier.store(Some(Arc::new(tier)));
+            }
+        }
     }
 
     pub(super) fn compresses_with_zstd(&self) -> bool {

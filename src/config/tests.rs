@@ -269,12 +269,10 @@ fn what_asks_for_safety_is_refused_with_its_reason() {
         ("max.connections.per.ip.overrides", "localhost:5", "individual addresses"),
         ("principal.builder.class", "org.example.Builder", "needs security"),
         ("process.roles", "broker", "a cluster of several nodes"),
-        ("remote.log.storage.system.enable", "true", "needs tiered storage"),
         ("security.inter.broker.protocol", "SSL", "needs security"),
     ] {
         check_refused(Scope::Broker, name, value, part);
     }
-    check_refused(Scope::Topic, "remote.storage.enable", "true", "needs tiered storage");
     for (settings, part) in [
         (
             &[("listeners", "A://:9092"), ("listener.security.protocol.map", "A:SSL")][..],

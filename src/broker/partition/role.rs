@@ -193,6 +193,7 @@ impl Partition {
             closed: None,
         }));
         self.publish(state, &assigned);
+        self.settle_tier(config);
         Ok(())
     }
 
