@@ -31,5 +31,6 @@ pub mod protocol;
 #[cfg(feature = "python")]
 pub mod python;
 pub mod record;
+pub mod store;
 pub mod tier;
 pub mod types;

@@ -45,7 +45,7 @@ use crate::machine::fetch_session::FetchInterest;
 use crate::machine::metadata::{MetadataImage, PartitionImage};
 use crate::machine::replica::{Effects, Found, LocalDurability, Replica, Rules, Token};
 use crate::protocol::Records;
-use crate::tier::store::Store;
+use crate::store::Store;
 use crate::types::{Chunk, LeaderEpoch, NodeId, Offset, TopicPartition};
 
 pub(super) use append::{Acks, AppendAnswer, Appended, Appending, Queued};

@@ -113,7 +113,7 @@ pub use health::Health;
 pub use predecessor::Predecessor;
 pub use producers::{AbortedTransaction, ProducerBatch, ProducerState};
 pub use properties::MetaProperties;
-pub use reader::{HighWatermark, LogReader, ReadRequest, ReadResult, Verifier};
+pub use reader::{ClosedSegment, HighWatermark, LogReader, ReadRequest, ReadResult, Verifier};
 pub use recovery::{OpenOptions, RecoveryReport};
 pub use retention::Deleted;
 pub use sync::SyncHandle;

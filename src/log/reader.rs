@@ -46,6 +46,17 @@ pub struct ReadResult {
     pub log_end_offset: Offset,
 }
 
+/// A segment that nothing is appended to any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClosedSegment {
+    /// Its first offset.
+    pub base_offset: Offset,
+    /// Where the next segment begins.
+    pub end_offset: Offset,
+    /// Its size.
+    pub size_bytes: u64,
+}
+
 /// Reads a log; cheap to clone, valid for as long as it is held.
 #[derive(Clone, Debug)]
 pub struct LogReader {
@@ -122,6 +133,19 @@ impl LogReader {
     #[must_use]
     pub fn segment_count(&self) -> usize {
         self.shared.view.load().segments.len()
+    }
+
+    /// The closed segments that lie wholly below an offset, oldest first.
+    #[must_use]
+    pub fn closed_segments(&self, upper: Offset) -> Vec<ClosedSegment> {
+        let view = self.shared.view.load();
+        let following = view.segments.iter().skip(1);
+        let closed = view.segments.iter().zip(following).map(|(segment, next)| ClosedSegment {
+            base_offset: segment.base_offset,
+            end_offset: next.base_offset,
+            size_bytes: segment.size(),
+        });
+        closed.take_while(|segment| segment.end_offset <= upper).collect()
     }
 
     /// Reads whole batches. May wait for the disk: see [`LogReader::is_cold`].

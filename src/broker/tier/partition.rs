@@ -7,8 +7,8 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 
 use crate::machine::tier::Manifest;
+use crate::store::Store;
 use crate::tier::names;
-use crate::tier::store::Store;
 use crate::types::TopicPartition;
 
 /// The tier of a partition that is led here.
