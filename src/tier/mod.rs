@@ -26,7 +26,7 @@
 //! - `TIER-5` The private section is behind the rows, and found by an entry of the footer: to any other reader the file is
 //!   plain Parquet.
 //!
-//! The module is synchronous, and does no I/O of its own: a [`Source`] reads.
+//! But for the [`store`], the module is synchronous, and does no I/O of its own: a [`Source`] reads.
 
 mod aborted;
 mod blocks;
@@ -37,6 +37,7 @@ mod reader;
 mod rows;
 mod schema;
 mod section;
+pub mod store;
 mod table;
 mod verify;
 mod writer;
