@@ -201,7 +201,8 @@ impl Partition {
             log_start: reader.log_start_offset(),
             log_end: reader.log_end_offset(),
             synced_end: reader.recovery_point(),
-            high_watermark,
+            // What was deleted here while a tier has it was committed.
+            high_watermark: high_watermark.max(reader.local_start_offset()),
         };
         let replica = Replica::new(around.node_id, rules, found);
         log.high_watermark().raise(replica.high_watermark());

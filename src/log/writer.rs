@@ -105,7 +105,13 @@ impl Log {
         if config.compacted {
             self.home.gaps.store(true, Ordering::Release);
         }
+        let leaves_tier = self.config.local_retention.is_some() && config.local_retention.is_none();
         self.config = config;
+        if leaves_tier {
+            // What is in the tier goes, as in Kafka: the log is what is here (`LOG-9`).
+            self.shared.set_tiered_end(Offset::UNKNOWN);
+            self.raise_log_start(self.shared.local_start());
+        }
     }
 
     /// A reader, for any thread.
