@@ -268,6 +268,11 @@ impl Partition {
         self.tier.load_full()
     }
 
+    /// Whether the data is temporary.
+    pub(super) const fn is_volatile(&self) -> bool {
+        self.volatile
+    }
+
     /// Gives it a tier, or takes it away, as the settings say.
     fn settle_tier(&self, config: &TopicConfig) {
         match (&self.store, config.tier, self.tier()) {

@@ -199,8 +199,8 @@ impl Log {
         }
         // Readers first: after this nobody starts to read what is being deleted.
         self.shared.raise_local_start(first.base_offset);
-        let is_tiered = self.config.local_retention.is_some()
-            && first.base_offset <= self.shared.tiered_end();
+        let is_tiered =
+            self.config.local_retention.is_some() && first.base_offset <= self.shared.tiered_end();
         if !is_tiered {
             // Nothing is kept elsewhere: the log starts where it starts here (`LOG-9`).
             self.raise_log_start(first.base_offset);
