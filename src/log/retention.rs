@@ -84,6 +84,11 @@ impl Log {
         self.raise_log_start(start.min(self.shared.local_start()));
     }
 
+    /// Nobody says any more what the tier has: nothing is deleted because it has it.
+    pub fn forget_tiered(&mut self) {
+        self.shared.set_tiered_end(Offset::UNKNOWN);
+    }
+
     /// How many segments from the first on are older than allowed, and whether the active one is
     /// among them.
     fn expired_count(
@@ -199,8 +204,8 @@ impl Log {
         }
         // Readers first: after this nobody starts to read what is being deleted.
         self.shared.raise_local_start(first.base_offset);
-        let is_tiered = self.config.local_retention.is_some()
-            && first.base_offset <= self.shared.tiered_end();
+        let is_tiered =
+            self.config.local_retention.is_some() && first.base_offset <= self.shared.tiered_end();
         if !is_tiered {
             // Nothing is kept elsewhere: the log starts where it starts here (`LOG-9`).
             self.raise_log_start(first.base_offset);

@@ -26,7 +26,17 @@ pub(crate) const LAYERS: &[(&str, &[&str])] = &[
     (
         "broker",
         &[
-            "machine", "log", "tier", "store", "connection", "protocol", "record", "config", "env", "types", "error",
+            "machine",
+            "log",
+            "tier",
+            "store",
+            "connection",
+            "protocol",
+            "record",
+            "config",
+            "env",
+            "types",
+            "error",
         ],
     ),
     ("archive", &["client", "tier", "log", "record", "types", "error"]),
@@ -54,7 +64,8 @@ const UNSAFE_FILES: &[&str] =
     &["src/env/real/storage.rs", "src/columnar/read/decode.rs", "src/python/interop.rs"];
 
 /// The rooms that reach the world through `env` only.
-const BEHIND_THE_DOOR: &[&str] = &["broker", "client", "connection", "log", "machine", "record", "store"];
+const BEHIND_THE_DOOR: &[&str] =
+    &["broker", "client", "connection", "log", "machine", "record", "store"];
 
 /// What goes around `env`, with the way through it. Timers and deadlines are tokio's.
 const AROUND_THE_DOOR: &[(&str, &str)] = &[

@@ -4,5 +4,10 @@
 //! [`crate::machine::tier`] decides, [`crate::tier`] makes files and keeps them.
 
 mod partition;
+mod reading;
+#[cfg(test)]
+mod reading_tests;
+mod shelf;
 
 pub(super) use partition::TieredPartition;
+pub(super) use reading::{ColdFiles, ColdRead, ColdWant, TierReader};

@@ -9,7 +9,7 @@ use super::items::{ConfigAlteration, IncrementalAlteration};
 use super::topics::{duplicate, duplicates, settings_of};
 use crate::config::{
     BrokerConfig, ConfigEntry, ConfigMap, Definition, Scope, TopicConfig, apply_changes,
-    describe_group, describe_topic,
+    check_local_retention, describe_group, describe_topic,
 };
 use crate::error::ErrorCode;
 use crate::machine::metadata::{ConfigResource, MetadataRecord};
@@ -183,7 +183,7 @@ impl Controller {
         let none = ConfigMap::new();
         match resource {
             ConfigResource::Topic(_) => {
-                TopicConfig::resolve(settings, &self.inherited())?;
+                check_local_retention(&TopicConfig::resolve(settings, &self.inherited())?)?;
             }
             ConfigResource::ClusterDefault => {
                 self.config.with_dynamic(settings, &none)?;
