@@ -2,7 +2,7 @@
 //!
 //! Why: the log is synchronous and has a single writer; clients are many and asynchronous. This is where
 //! they meet. Appending is in [`append`], what a leader does for its followers in [`leading`], what a follower does to
-//! its log in [`copying`], DeleteRecords in [`deleting`], the change of roles in [`role`]; reads go to the log's reader on the caller's thread; the high watermark between them comes from [`crate::machine::replica`].
+//! its log in [`copying`], DeleteRecords in [`deleting`], the change of roles in [`role`], what the tier has in [`tiering`]; reads go to the log's reader on the caller's thread; the high watermark between them comes from [`crate::machine::replica`].
 //!
 //! Who calls: handlers, the log threads and the publisher of metadata. It knows none of them: what it is asked
 //! to do, it does on the caller's thread.
@@ -20,6 +20,7 @@ mod copying;
 mod deleting;
 mod leading;
 mod role;
+mod tiering;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -36,7 +37,7 @@ use super::parking::{Parking, PartitionKey};
 use super::replication::IsrRequests;
 use super::tier::TieredPartition;
 use crate::broker::words;
-use crate::config::{CompressionType, Durability, TopicConfig, TopicTier};
+use crate::config::{CompressionType, Durability, TopicConfig};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::{
     AbortedTransaction, Divergence, EpochEnd, Health, HighWatermark, Log, LogReader, ReadRequest,
@@ -94,6 +95,8 @@ pub(super) struct FetchRead {
     pub(super) diverging: Option<EpochEnd>,
     /// From whom a consumer should read instead; there are no records then.
     pub(super) preferred: Option<NodeId>,
+    /// Whether the tier has what was asked for, and this disk has not: records are still to be read there.
+    pub(super) is_cold: bool,
 }
 
 struct State {
@@ -263,28 +266,6 @@ impl Partition {
         Arc::clone(&self.standing.load().config)
     }
 
-    /// Its tier: none without `remote.storage.enable`, or once nothing is left of it.
-    pub(super) fn tier(&self) -> Option<Arc<TieredPartition>> {
-        self.tier.load_full()
-    }
-
-    /// Whether the data is temporary.
-    pub(super) const fn is_volatile(&self) -> bool {
-        self.volatile
-    }
-
-    /// Gives it a tier, or takes it away, as the settings say.
-    fn settle_tier(&self, config: &TopicConfig) {
-        match (&self.store, config.tier, self.tier()) {
-            (_, TopicTier::None, _) | (None, _, _) => self.tier.store(None),
-            (Some(_), _, Some(tier)) => tier.wake(),
-            (Some(store), _, None) => {
-                let tier = TieredPartition::new(Arc::clone(store), &self.name);
-                self.tier.store(Some(Arc::new(tier)));
-            }
-        }
-    }
-
     pub(super) fn compresses_with_zstd(&self) -> bool {
         self.standing.load().config.compression_type == CompressionType::Zstd
     }
@@ -388,6 +369,7 @@ impl Partition {
             aborted: Vec::new(),
             diverging: None,
             preferred: None,
+            is_cold: false,
         };
         if isolation != Isolation::Everything
             && !near.is_empty()
@@ -411,7 +393,14 @@ impl Partition {
                 Isolation::Everything => self.reader.log_end_offset(),
             },
         );
-        let read = self.reader.read(request)?;
+        let read = match self.reader.read(request) {
+            // Afterwards: the local start moves on.
+            Err(Error::OffsetOutOfRange { .. }) if self.is_in_tier(interest.fetch_offset) => {
+                found.is_cold = true;
+                return Ok(found);
+            }
+            read => read?,
+        };
         let beyond = !read.records.is_empty() && read.next_offset > request.upper;
         assert!(!beyond, "PART-1: {} was read beyond {}", self.name, request.upper);
         if isolation == Isolation::Committed && !read.records.is_empty() {

@@ -359,6 +359,14 @@ pub(super) const BROKER: &[Definition] = &[
     )
     .idle(),
     broker!(
+        "ottla.tier.cache.bytes",
+        Long,
+        "134217728",
+        AtLeast(1_048_576),
+        ReadOnly,
+        "How many bytes of batches that were read from the tier are kept in memory, for those who read on. Ottla's own setting."
+    ),
+    broker!(
         "ottla.tier.url",
         String,
         null,

@@ -38,6 +38,7 @@ mod describe;
 mod group_table;
 mod idle_table;
 mod listeners;
+mod local_retention;
 mod log_table;
 mod node;
 mod node_table;
@@ -65,6 +66,7 @@ pub use definition::{
 };
 pub use describe::{ConfigEntry, ConfigSynonym, describe_broker, describe_group, describe_topic};
 pub use listeners::{Advertised, Listener, ListenerAddress, SecurityProtocol};
+pub use local_retention::{LocalRetention, check_local_retention};
 pub use properties::parse_properties;
 pub use replication_config::ReplicationConfig;
 pub use suggest::nearest;

@@ -16,6 +16,8 @@ pub struct TierConfig {
     pub url: Option<String>,
     /// `remote.log.manager.task.interval.ms`.
     pub interval: Duration,
+    /// `ottla.tier.cache.bytes`.
+    pub cache_bytes: u64,
 }
 
 impl TierConfig {
@@ -36,7 +38,8 @@ impl TierConfig {
             _ => {}
         }
         let interval = Duration::from_millis(broker.number("remote.log.manager.task.interval.ms")?);
-        Ok(Self { url, interval })
+        let cache_bytes = broker.number("ottla.tier.cache.bytes")?;
+        Ok(Self { url, interval, cache_bytes })
     }
 }
 

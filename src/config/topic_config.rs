@@ -2,8 +2,8 @@
 
 use super::describe::{effective, topic_chain};
 use super::{
-    BrokerConfig, ConfigError, ConfigMap, Scope, ThrottledReplicas, TopicTier, definition,
-    tier_config,
+    BrokerConfig, ConfigError, ConfigMap, LocalRetention, Scope, ThrottledReplicas, TopicTier,
+    definition, tier_config,
 };
 
 /// A setting whose values are words: the enum, its parser and its text.
@@ -132,6 +132,8 @@ pub struct TopicConfig {
     pub min_insync_replicas: i32,
     /// `remote.storage.enable`, `remote.log.copy.disable` and `remote.log.delete.on.disable`.
     pub tier: TopicTier,
+    /// `local.retention.bytes`, `local.retention.ms`.
+    pub local_retention: LocalRetention,
     /// `retention.bytes`; -1 means no limit.
     pub retention_bytes: i64,
     /// `retention.ms`; -1 means no limit.
@@ -190,6 +192,10 @@ impl TopicConfig {
                 get.word("remote.log.copy.disable", parse_boolean)?,
                 get.word("remote.log.delete.on.disable", parse_boolean)?,
             ),
+            local_retention: LocalRetention {
+                bytes: get.number("local.retention.bytes")?,
+                ms: get.number("local.retention.ms")?,
+            },
             retention_bytes: get.number("retention.bytes")?,
             retention_ms: get.number("retention.ms")?,
             segment_bytes: get.number("segment.bytes")?,

@@ -162,8 +162,7 @@ pub(super) const TOPIC: &[Definition] = &[
         AtLeast(-2),
         [same("log.local.retention.bytes")],
         "How many bytes are kept on the local disk after they were tiered; -2 follows retention.bytes."
-    )
-    .idle(),
+    ),
     topic!(
         "local.retention.ms",
         Long,
@@ -171,8 +170,7 @@ pub(super) const TOPIC: &[Definition] = &[
         AtLeast(-2),
         [same("log.local.retention.ms")],
         "How long segments are kept on the local disk after they were tiered; -2 follows retention.ms."
-    )
-    .idle(),
+    ),
     topic!(
         "max.compaction.lag.ms",
         Long,

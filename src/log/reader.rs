@@ -105,6 +105,12 @@ impl LogReader {
         self.shared.local_start()
     }
 
+    /// The offset behind the last one that the tier is known to have; none without a tier, and before that is known.
+    #[must_use]
+    pub fn tiered_end_offset(&self) -> Option<Offset> {
+        Some(self.shared.tiered_end()).filter(|end| end.0 >= 0)
+    }
+
     /// The offset that the next record gets.
     #[must_use]
     pub fn log_end_offset(&self) -> Offset {

@@ -84,6 +84,11 @@ impl Log {
         self.raise_log_start(start.min(self.shared.local_start()));
     }
 
+    /// Nobody says any more what the tier has: nothing is deleted because it has it.
+    pub fn forget_tiered(&mut self) {
+        self.shared.set_tiered_end(Offset::UNKNOWN);
+    }
+
     /// How many segments from the first on are older than allowed, and whether the active one is
     /// among them.
     fn expired_count(

@@ -133,6 +133,15 @@ impl Blocks {
         (count == end.div_ceil(BLOCK_BYTES)).then_some(Self { checksums, end })
     }
 
+    /// The whole blocks that a range lies in.
+    pub(super) fn around(&self, range: Range<u64>) -> Range<u64> {
+        if range.is_empty() {
+            return 0..0;
+        }
+        let start = range.start / BLOCK_BYTES * BLOCK_BYTES;
+        start..range.end.next_multiple_of(BLOCK_BYTES).min(self.end)
+    }
+
     /// Reads a range; `path` is how errors name the file.
     ///
     /// # Errors

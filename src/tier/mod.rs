@@ -46,7 +46,7 @@ mod tests;
 
 pub use aborted::AbortedRanges;
 pub use blocks::Source;
-pub use reader::TierFile;
+pub use reader::{GroupExtent, TierFile};
 pub use section::{About, Totals};
 pub use verify::{check, compare};
 pub use writer::{AtEnd, Segment, SegmentWriter};

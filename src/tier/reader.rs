@@ -23,8 +23,9 @@ use super::section::{
 use super::table::{self, Line};
 use super::writer::AtEnd;
 use crate::error::{Error, Result};
+use crate::log::AbortedTransaction;
 use crate::record::{Attributes, Batch, BatchHeader, Compression, decompress};
-use crate::types::Offset;
+use crate::types::{Offset, TimestampMs};
 
 /// An open file. Nothing of its rows is in memory, and nothing of its batch table.
 #[derive(Clone, Debug)]
@@ -36,6 +37,19 @@ pub struct TierFile {
     section: Range<u64>,
     directory: Directory,
     blocks: Blocks,
+}
+
+/// What of a file is read to have a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupExtent {
+    /// The offset behind the group.
+    pub end_offset: Offset,
+    /// The largest timestamp of its batches.
+    pub max_timestamp: TimestampMs,
+    /// Where its batch table is.
+    pub table: Range<u64>,
+    /// Where its rows are, and the batches that are kept.
+    pub data: Range<u64>,
 }
 
 /// A row group with the batches that it belongs to, in memory.
@@ -118,21 +132,86 @@ impl TierFile {
         groups.get(at).is_some_and(|group| group.base_offset <= offset).then_some(at)
     }
 
+    /// The first group that ends behind an offset; none when the file does.
+    #[must_use]
+    pub fn group_from(&self, offset: Offset) -> Option<usize> {
+        let groups = &self.directory.groups;
+        let at = groups.partition_point(|group| group.end_offset <= offset);
+        (at < groups.len()).then_some(at)
+    }
+
+    /// What of the file is read to have a group.
+    ///
+    /// # Errors
+    ///
+    /// There is no such group.
+    pub fn extent(&self, group: usize) -> Result<GroupExtent> {
+        let entry = self.group(group)?;
+        let mut data = entry.raw_at..entry.raw_at.saturating_add(entry.raw_size);
+        for column in self.row_group(group).iter().flat_map(|rows| rows.columns()) {
+            let (start, size) = column.byte_range();
+            let end = start.saturating_add(size);
+            data =
+                if data.is_empty() { start..end } else { data.start.min(start)..data.end.max(end) };
+        }
+        Ok(GroupExtent {
+            end_offset: entry.end_offset,
+            max_timestamp: entry.max_timestamp,
+            table: entry.table.range(),
+            data: self.blocks.around(data),
+        })
+    }
+
+    /// Where the parquet metadata describes the rows of a group; none when it has no row.
+    fn row_group(&self, group: usize) -> Option<&RowGroupMetaData> {
+        self.directory.groups.get(group).filter(|entry| entry.rows > 0)?;
+        self.parquet.metadata().row_groups().get(self.row_group_index(group))
+    }
+
+    fn row_group_index(&self, group: usize) -> usize {
+        self.directory.groups.iter().take(group).filter(|group| group.rows > 0).count()
+    }
+
+    /// How many bytes the batches of a group have together, as they are served. Reads the batch table of the group.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] or [`Error::Io`].
+    pub fn served_bytes(&self, group: usize) -> Result<u64> {
+        Ok(self.lines(group)?.iter().map(|line| line.header.size_bytes as u64).sum())
+    }
+
+    /// The same file, to be read from somewhere else.
+    #[must_use]
+    pub fn with_source(&self, source: Arc<dyn Source>) -> Self {
+        Self { source, ..self.clone() }
+    }
+
+    /// The aborted transactions with records in the file. All of them: a file is made of what is stable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] or [`Error::Io`].
+    pub fn aborted(&self) -> Result<Vec<AbortedTransaction>> {
+        let part = &self.directory.aborted;
+        decode_aborted(&part.read(&*self.source, &self.path, "aborted transactions")?)
+            .ok_or_else(|| self.corrupt(part.at(), "the aborted transactions are none"))
+    }
+
     /// What was known at the end of the segment.
     ///
     /// # Errors
     ///
     /// [`Error::Corrupt`] or [`Error::Io`].
     pub fn at_end(&self) -> Result<AtEnd> {
-        let Directory { producers, epochs, aborted, .. } = &self.directory;
+        let Directory { producers, epochs, .. } = &self.directory;
         let read = |part: &Part, what: &str| part.read(&*self.source, &self.path, what);
         Ok(AtEnd {
             end_offset: self.directory.about.end_offset,
             producers: read(producers, "producers")?.into(),
             epochs: decode_epochs(&read(epochs, "leader epochs")?)
                 .ok_or_else(|| self.corrupt(epochs.at(), "the leader epochs are none"))?,
-            aborted: decode_aborted(&read(aborted, "aborted transactions")?)
-                .ok_or_else(|| self.corrupt(aborted.at(), "the aborted transactions are none"))?,
+            aborted: self.aborted()?,
         })
     }
 
@@ -156,8 +235,7 @@ impl TierFile {
         if entry.rows == 0 {
             return Ok(None);
         }
-        let before = self.directory.groups.iter().take(group);
-        let row_group = before.filter(|group| group.rows > 0).count();
+        let row_group = self.row_group_index(group);
         let mut fetched = Fetched { size: self.source.size(), parts: Vec::new() };
         let metadata = self.parquet.metadata().row_group(row_group);
         for column in metadata.columns() {
@@ -192,13 +270,18 @@ impl TierFile {
     pub(super) fn load(&self, group: usize) -> Result<Loaded> {
         let rows = self.rows(group)?;
         let entry = self.group(group)?;
-        let table = entry.table.read(&*self.source, &self.path, "batch table")?;
-        let count = usize::try_from(entry.lines).unwrap_or(usize::MAX);
-        let place = (&*self.path, entry.table.at());
-        let lines = table::decode(&table, count, entry.base_offset, place)?;
+        let lines = self.lines(group)?;
         let raw = entry.raw_at..entry.raw_at.saturating_add(entry.raw_size);
         let raw = self.blocks.read(&*self.source, &self.path, raw)?;
         Ok(Loaded { lines, rows, raw })
+    }
+
+    fn lines(&self, group: usize) -> Result<Vec<Line>> {
+        let entry = self.group(group)?;
+        let table = entry.table.read(&*self.source, &self.path, "batch table")?;
+        let count = usize::try_from(entry.lines).unwrap_or(usize::MAX);
+        let place = (&*self.path, entry.table.at());
+        table::decode(&table, count, entry.base_offset, place)
     }
 
     /// Puts the batches of a group together.

@@ -160,6 +160,10 @@ impl Part {
         self.at
     }
 
+    pub(super) const fn range(&self) -> Range<u64> {
+        self.at..self.at + self.stored
+    }
+
     fn is_in(&self, section: &Range<u64>) -> bool {
         let end = self.at.checked_add(self.stored);
         self.at >= section.start && end.is_some_and(|end| end <= section.end)

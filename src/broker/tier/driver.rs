@@ -20,7 +20,7 @@ use super::upload::Upload;
 use crate::broker::partition::{Isolation, Partition};
 use crate::broker::state::BrokerState;
 use crate::error::{Error, ErrorCode, Result};
-use crate::log::{Log, ReadRequest};
+use crate::log::ReadRequest;
 use crate::machine::Machine;
 use crate::machine::tier::{
     Claim, ClosedSegment, Creation, Effect, Event, LogView, Manifest, PartitionTier, Reply,
@@ -58,6 +58,8 @@ pub(super) struct Driver {
     running: FuturesUnordered<BoxFuture<'static, (u64, Reply)>>,
     /// The version that readers know.
     published: Option<u64>,
+    /// The version that the log knows.
+    claimed: Option<u64>,
     /// Whether the last thing that was done failed.
     has_failed: bool,
     stop: CancellationToken,
@@ -84,6 +86,7 @@ impl Driver {
             rules,
             running: FuturesUnordered::new(),
             published: None,
+            claimed: None,
             has_failed: false,
             stop,
         }
@@ -106,10 +109,16 @@ impl Driver {
                 () = tokio::time::sleep(pause) => {}
             }
         }
-        self.tier.publish(None);
+        self.forget().await;
         if self.is_removed() && self.is_empty() {
             self.tier.set_clear();
         }
+    }
+
+    /// Nobody looks after the tier here any more.
+    async fn forget(&mut self) {
+        self.tier.publish(None);
+        self.on_partition(|partition| partition.publish_tier(None)).await;
     }
 
     /// Whether there is something to do here, now or later.
@@ -151,8 +160,8 @@ impl Driver {
         let led = self.partition.check_leader().is_ok().then(|| self.partition.leader_epoch());
         if led != self.led {
             self.led = led;
-            self.published = None;
-            self.tier.publish(None);
+            (self.published, self.claimed) = (None, None);
+            self.forget().await;
             let event = led.map_or(Event::Resign, |leader_epoch| {
                 Event::Lead(Claim {
                     leader_epoch,
@@ -229,41 +238,59 @@ impl Driver {
     async fn step(&mut self, event: Event) {
         let mut effects = Vec::new();
         self.machine.step(self.now(), event, &mut effects);
-        let is_tiered = effects.iter().any(|effect| matches!(effect, Effect::Tiered(_)));
-        self.publish(is_tiered).await;
+        // Each version of this leader, from the one that claims on.
+        let is_claimed = self.machine.is_claimed() && self.machine.manifest().map(Manifest::version) != self.claimed;
+        if is_claimed {
+            self.claimed = self.machine.manifest().map(Manifest::version);
+        }
+        self.publish(is_claimed).await;
         for effect in effects {
             self.begin(effect).await;
         }
     }
 
-    /// Readers first: then the log may delete.
-    async fn publish(&mut self, is_tiered: bool) {
+    /// Makes the manifest known. Before this leader has a version of its own, only to readers; then to the log, which may
+    /// delete what it names.
+    async fn publish(&mut self, is_claimed: bool) {
         let manifest = self.machine.manifest();
         let version = manifest.map(Manifest::version);
-        if version != self.published {
-            self.published = version;
-            self.tier.publish(manifest);
-        }
-        let Some(content) = self.machine.manifest().map(Manifest::content) else { return };
-        let (Some(start), Some(end)) = (content.start_offset(), content.end_offset()) else {
+        if version == self.published && !is_claimed {
             return;
-        };
-        if is_tiered && !self.is_removed() {
-            let told = self.on_log(move |log| {
-                log.set_tiered(start, end);
-                Ok(())
-            });
-            told.await;
         }
+        self.published = version;
+        let Some(manifest) = manifest else { return self.tier.publish(None) };
+        if !is_claimed || self.is_removed() {
+            return self.tier.publish(Some(manifest));
+        }
+        let manifest = manifest.clone();
+        let reader = self.partition.reader();
+        let local_start = reader.local_start_offset();
+        // Whoever deleted all of it could not save where the log starts.
+        let is_lost = manifest.content().files.is_empty() && reader.log_start_offset() < local_start;
+        if is_lost {
+            let partition = self.partition.name();
+            tracing::warn!(%partition, start = local_start.0, "the tier has nothing any more: the log starts here");
+        }
+        self.on_partition(move |partition| {
+            partition.publish_tier(Some(&manifest))?;
+            if is_lost {
+                partition.with_log(|log| {
+                    log.raise_log_start(local_start);
+                    Ok(())
+                })?;
+            }
+            Ok(())
+        })
+        .await;
     }
 
-    fn on_log(
+    fn on_partition(
         &self,
-        work: impl FnOnce(&mut Log) -> Result<()> + Send + 'static,
+        work: impl FnOnce(&Partition) -> Result<()> + Send + 'static,
     ) -> BoxFuture<'static, ()> {
         let (shared, partition) = (Arc::clone(&self.shared), Arc::clone(&self.partition));
         async move {
-            if let Err(error) = shared.state.log_threads().run(&partition, work).await {
+            if let Err(error) = shared.state.log_threads().run_on(&partition, work).await {
                 let partition = partition.name();
                 tracing::debug!(%partition, error = %error.chain(), "the log was not told of its tier");
             }

@@ -20,6 +20,10 @@ mod driver;
 mod objects;
 mod partition;
 mod purge;
+mod reading;
+#[cfg(test)]
+mod reading_tests;
+mod shelf;
 mod upload;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +49,7 @@ use crate::error::{Error, Result};
 use crate::store::{FolderStore, Location, Store};
 
 pub(super) use partition::TieredPartition;
+pub(super) use reading::{ColdFiles, ColdRead, ColdWant, TierReader};
 
 /// Where files are made, in the data directory.
 const FOLDER: &str = ".tier";

@@ -9,7 +9,7 @@ use super::items::{ConfigAlteration, IncrementalAlteration};
 use super::topics::{duplicate, duplicates, one_replica, settings_of};
 use crate::config::{
     BrokerConfig, ConfigEntry, ConfigMap, Definition, Scope, TopicConfig, apply_changes,
-    check_tier_change, describe_group, describe_topic, has_tier,
+    check_local_retention, check_tier_change, describe_group, describe_topic, has_tier,
 };
 use crate::error::ErrorCode;
 use crate::machine::metadata::{ConfigResource, MetadataRecord};
@@ -195,7 +195,7 @@ impl Controller {
         let none = ConfigMap::new();
         match resource {
             ConfigResource::Topic(_) => {
-                TopicConfig::resolve(settings, &self.inherited())?;
+                check_local_retention(&TopicConfig::resolve(settings, &self.inherited())?)?;
             }
             ConfigResource::ClusterDefault => {
                 self.config.with_dynamic(settings, &none)?;

@@ -8,7 +8,9 @@ use super::items::{CreatedTopic, DeletedTopic, NewPartitions, NewTopic, TopicRef
 use super::names::{Collisions, METADATA_TOPIC, check_topic_name};
 use super::placement::{check_assignment, place};
 use super::{Controller, PARTITIONS_PER_COMMAND_MAX};
-use crate::config::{BrokerConfig, ConfigMap, Scope, TopicConfig, check_all, has_tier};
+use crate::config::{
+    BrokerConfig, ConfigMap, Scope, TopicConfig, check_all, check_local_retention, has_tier,
+};
 use crate::error::ErrorCode;
 use crate::machine::metadata::{
     ConfigResource, MetadataRecord, PartitionImage, PartitionRecord, TopicImage,
@@ -97,7 +99,7 @@ impl Controller {
             return Err(Refusal::new(ErrorCode::InvalidTopicException, text));
         }
         let configs = checked_settings(topic.configs.clone())?;
-        TopicConfig::resolve(&configs, &batch.inherited)?;
+        check_local_retention(&TopicConfig::resolve(&configs, &batch.inherited)?)?;
         let rows = self.rows(&topic, batch)?;
         if has_tier(&configs)
             && let Some(row) = rows.iter().find(|row| row.len() > 1)
