@@ -71,7 +71,7 @@ pub use properties::parse_properties;
 pub use replication_config::ReplicationConfig;
 pub use suggest::nearest;
 pub use throttled::ThrottledReplicas;
-pub use tier_config::{REMOTE_STORAGE, TierConfig, TopicTier, check_tier_change, has_tier};
+pub use tier_config::{TierConfig, TopicTier, check_tier_change, has_tier};
 pub use topic_config::{CleanupPolicy, CompressionType, Durability, TimestampType, TopicConfig};
 pub use transaction_config::TransactionsConfig;
 pub use verification_config::VerificationConfig;

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use super::{BrokerConfig, ConfigError, ConfigMap, TopicConfig, topic_config};
 
-/// Kafka's name for whether a topic has a tier.
-pub const REMOTE_STORAGE: &str = "remote.storage.enable";
+const REMOTE_STORAGE: &str = "remote.storage.enable";
 const SYSTEM: &str = "remote.log.storage.system.enable";
 const URL: &str = "ottla.tier.url";
 const DELETES: &str = "remote.log.delete.on.disable";

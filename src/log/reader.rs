@@ -129,6 +129,12 @@ impl LogReader {
         self.shared.synced().recovery_point
     }
 
+    /// The most bytes that the records of a batch may have uncompressed.
+    #[must_use]
+    pub fn uncompressed_bytes_max(&self) -> usize {
+        self.shared.uncompressed_bytes_max
+    }
+
     /// The size of all segments.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {

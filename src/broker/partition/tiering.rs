@@ -27,6 +27,11 @@ impl Partition {
         }
     }
 
+    /// Whether the data is temporary.
+    pub(in crate::broker) const fn is_volatile(&self) -> bool {
+        self.volatile
+    }
+
     /// Whether an offset is of the log, and not on this disk any more.
     pub(in crate::broker) fn is_in_tier(&self, offset: Offset) -> bool {
         offset >= self.reader.log_start_offset() && offset < self.reader.local_start_offset()

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
@@ -19,6 +20,8 @@ pub(in crate::broker) struct TieredPartition {
     manifest: ArcSwapOption<Manifest>,
     /// The driver should look: the role or the settings have changed.
     changed: Notify,
+    /// Whether nothing is left of a tier that was taken away.
+    is_clear: AtomicBool,
 }
 
 impl TieredPartition {
@@ -28,6 +31,7 @@ impl TieredPartition {
             folder: names::folder(&partition.topic, partition.partition),
             manifest: ArcSwapOption::empty(),
             changed: Notify::new(),
+            is_clear: AtomicBool::new(false),
         }
     }
 
@@ -62,9 +66,19 @@ impl TieredPartition {
         self.manifest.store(manifest.map(|manifest| Arc::new(manifest.clone())));
     }
 
-    /// Has the driver look.
+    /// Has the driver look, or another one begin.
     pub(in crate::broker) fn wake(&self) {
+        self.is_clear.store(false, Ordering::Release);
         self.changed.notify_one();
+    }
+
+    /// Whether there is nothing to do, before [`TieredPartition::wake`] is called.
+    pub(super) fn is_clear(&self) -> bool {
+        self.is_clear.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_clear(&self) {
+        self.is_clear.store(true, Ordering::Release);
     }
 
     /// Waits for [`TieredPartition::wake`].

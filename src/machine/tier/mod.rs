@@ -205,6 +205,12 @@ impl PartitionTier {
         self.current.as_ref()?.manifest.as_ref()
     }
 
+    /// Whether a version of this term claims the partition, and none of a later epoch was seen.
+    #[must_use]
+    pub fn is_claimed(&self) -> bool {
+        self.current.as_ref().is_some_and(|term| term.claimed.is_some() && !term.is_fenced)
+    }
+
     /// Why the last attempt at something failed, until one succeeds.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {

@@ -231,11 +231,9 @@ impl Term {
         let start = manifest.content().end_offset().unwrap_or(log.log_start);
         let next = log.closed.iter().find(|segment| segment.end_offset > start);
         let Some(segment) = next else { return };
-        let base_offset = if manifest.content().files.is_empty() {
-            segment.base_offset.max(start)
-        } else {
-            start
-        };
+        // The log may start in the middle of a segment, or of a batch; files have whole ones.
+        let is_first = manifest.content().files.is_empty();
+        let base_offset = if is_first { segment.base_offset } else { start };
         if base_offset < segment.base_offset {
             // The log has nothing of what would follow.
             return;
