@@ -90,3 +90,51 @@ async fn a_folder_that_is_away_is_no_empty_store() {
     std::fs::rename(&there, &here).unwrap();
     assert_eq!(store.get("a", 0..1).await.unwrap(), "b");
 }
+
+/// Each call is made, the power is cut at each of its steps, and the folder is opened again.
+#[cfg(feature = "sim")]
+#[tokio::test]
+async fn a_power_cut_leaves_an_object_whole_or_none() {
+    use crate::env::sim::Simulation;
+    let root = Path::new("/data/tier");
+    let (old, new) = (Bytes::from(vec![1; 9000]), Bytes::from(vec![2; 20_000]));
+    let (mut lost, mut kept, mut interrupted) = (0, 0, 0);
+    for seed in 0..300 {
+        let run = Simulation::new(seed);
+        let open = || FolderStore::open(root, run.env()).unwrap();
+        let store = open();
+        let file = Path::new("/data/file");
+        let handle = run.env().disk.open(file, crate::env::OpenMode::CreateEmpty).unwrap();
+        handle.write_all_at(&[&new], 0).unwrap();
+        store.create("a/there", old.clone()).await.unwrap();
+        store.create("a/deleted", old.clone()).await.unwrap();
+        run.disk.crash_after(run.disk.calls() + seed % 12);
+        let puts = seed % 2 == 0;
+        let done = if puts {
+            store.put("a/object", file.to_path_buf()).await.map(|()| Created::Created)
+        } else {
+            store.create("a/object", new.clone()).await
+        };
+        let exists = store.create("a/there", new.clone()).await;
+        let deleted = store.delete("a/deleted").await;
+        assert!(!matches!(exists, Ok(Created::Created)));
+        run.disk.power_cut();
+        let store = open();
+        assert_eq!(store.get("a/there", 0..9000).await.unwrap(), old, "seed {seed}");
+        match store.size("a/object").await.unwrap() {
+            Some(size) => {
+                assert_eq!(store.get("a/object", 0..size).await.unwrap(), new, "seed {seed}");
+                kept += 1;
+            }
+            None => {
+                assert!(done.is_err(), "seed {seed}: it was lost");
+                lost += 1;
+            }
+        }
+        interrupted += u32::from(done.is_err());
+        if deleted.is_ok() {
+            assert_eq!(store.size("a/deleted").await.unwrap(), None, "seed {seed}");
+        }
+    }
+    assert!(lost > 20 && kept > 20 && interrupted > 50, "{lost} {kept} {interrupted}");
+}
