@@ -239,7 +239,8 @@ impl Driver {
         let mut effects = Vec::new();
         self.machine.step(self.now(), event, &mut effects);
         // Each version of this leader, from the one that claims on.
-        let is_claimed = self.machine.is_claimed() && self.machine.manifest().map(Manifest::version) != self.claimed;
+        let is_claimed = self.machine.is_claimed()
+            && self.machine.manifest().map(Manifest::version) != self.claimed;
         if is_claimed {
             self.claimed = self.machine.manifest().map(Manifest::version);
         }
@@ -266,7 +267,8 @@ impl Driver {
         let reader = self.partition.reader();
         let local_start = reader.local_start_offset();
         // Whoever deleted all of it could not save where the log starts.
-        let is_lost = manifest.content().files.is_empty() && reader.log_start_offset() < local_start;
+        let is_lost =
+            manifest.content().files.is_empty() && reader.log_start_offset() < local_start;
         if is_lost {
             let partition = self.partition.name();
             tracing::warn!(%partition, start = local_start.0, "the tier has nothing any more: the log starts here");
