@@ -330,12 +330,13 @@ impl Driver {
             Effect::RaiseLogStart(start) => {
                 let partition = self.partition.name();
                 tracing::info!(%partition, start = start.0, "what lies before is too old or too much");
-                return self
-                    .on_log(move |log| {
+                let raised = self.on_partition(move |partition| {
+                    partition.with_log(|log| {
                         log.raise_log_start(start);
                         Ok(())
                     })
-                    .await;
+                });
+                return raised.await;
             }
             // See `publish`.
             Effect::Tiered(_) => return,
