@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as ConfluentPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+)
 from kafka import KafkaConsumer, TopicPartition
 
 import ottla
@@ -90,10 +96,12 @@ class Node:
     def create(self, topic: str, partitions: int = 1, **settings: str) -> None:
         config = {**SETTINGS, **{name.replace("_", "."): at for name, at in settings.items()}}
         new = NewTopic(topic, partitions, 1, config=config)
-        self.admin().create_topics([new])[topic].result(PATIENCE)
+        admin = self.admin()
+        admin.create_topics([new])[topic].result(PATIENCE)
 
     def delete(self, topic: str) -> None:
-        self.admin().delete_topics([topic])[topic].result(PATIENCE)
+        admin = self.admin()
+        admin.delete_topics([topic])[topic].result(PATIENCE)
 
     def segments(self, topic: str, partition: int = 0) -> list[int]:
         """Return the first offsets of the segments on this disk."""
@@ -432,7 +440,8 @@ def test_turning_the_tier_off_has_to_say_that_the_files_go(node: Node) -> None:
         resource = ConfigResource(
             ConfigResource.Type.TOPIC, "orders", set_config={**SETTINGS, **names}
         )
-        node.admin().alter_configs([resource])[resource].result(PATIENCE)
+        admin = node.admin()
+        admin.alter_configs([resource])[resource].result(PATIENCE)
 
     with pytest.raises(Exception, match="without deleting remote data"):
         alter(remote_storage_enable="false")
@@ -448,9 +457,8 @@ def test_turning_the_tier_off_has_to_say_that_the_files_go(node: Node) -> None:
 
 def test_the_tier_of_another_cluster_is_refused(node: Node, tmp_path: Path) -> None:
     assert node.process.stop() == 0
-    node.data = tmp_path / "another"
-    with pytest.raises(RuntimeError, match="belongs to the cluster"):
-        node.start()
+    with pytest.raises(ottla.ConfigError, match="belongs to the cluster"):
+        ottla.Broker(tmp_path / "another", tier=node.tier)
 
 
 def test_what_cannot_be_tiered_is_refused(node: Node) -> None:

@@ -25,7 +25,10 @@ pub(super) async fn purge(
 ) -> Result<()> {
     let mut gone = topics(store).await?;
     let is_gone = |state: &BrokerState, one: &TopicEntry| {
-        !busy.contains(&one.topic_id) && state.image().topic_by_id(one.topic_id).is_none()
+        // A change that is being applied closes the partitions before the image is another one.
+        let is_known = state.image().topic_by_id(one.topic_id).is_some();
+        let is_deleted = !is_known || state.partitions().is_deleted(one.topic_id);
+        !busy.contains(&one.topic_id) && is_deleted
     };
     gone.retain(|one| is_gone(state, one));
     if gone.is_empty() {
