@@ -24,7 +24,7 @@ use crate::log::ReadRequest;
 use crate::machine::Machine;
 use crate::machine::tier::{
     Claim, ClosedSegment, Creation, Effect, Event, LogView, Manifest, PartitionTier, Reply,
-    TierRules,
+    TierRules, Version,
 };
 use crate::tier::names;
 use crate::types::{LeaderEpoch, Offset, TimestampMs};
@@ -304,19 +304,7 @@ impl Driver {
         let term = self.machine.term();
         let future = match effect {
             Effect::Read => self.read(),
-            Effect::Create(version) => {
-                let (manifests, tier) = (self.manifests.clone(), Arc::clone(&self.tier));
-                let (topic, id) =
-                    (Arc::clone(&self.partition.name().topic), self.partition.key().0);
-                async move {
-                    let noted = note_topic(&**tier.store(), &topic, id).await;
-                    Reply::Created(match noted {
-                        Ok(()) => manifests.create(&version).await,
-                        Err(error) => Creation::Failed(error.chain()),
-                    })
-                }
-                .boxed()
-            }
+            Effect::Create(version) => self.create(*version),
             Effect::Upload { name, base_offset, end_offset } => {
                 self.upload(name, base_offset, end_offset)
             }
@@ -364,6 +352,22 @@ impl Driver {
                 Ok(manifest)
             };
             Reply::Read(read.await.map_err(|error: Error| error.chain()))
+        }
+        .boxed()
+    }
+
+    fn create(&self, version: Version) -> BoxFuture<'static, Reply> {
+        let (manifests, tier) = (self.manifests.clone(), Arc::clone(&self.tier));
+        let (topic, id) = (Arc::clone(&self.partition.name().topic), self.partition.key().0);
+        async move {
+            // Before there is anything that would be found only by it.
+            if !tier.is_noted() {
+                if let Err(error) = note_topic(&**tier.store(), &topic, id).await {
+                    return Reply::Created(Creation::Failed(error.chain()));
+                }
+                tier.set_noted();
+            }
+            Reply::Created(manifests.create(&version).await)
         }
         .boxed()
     }

@@ -20,6 +20,8 @@ pub(in crate::broker) struct TieredPartition {
     manifest: ArcSwapOption<Manifest>,
     /// The driver should look: the role or the settings have changed.
     changed: Notify,
+    /// Whether the store says of the topic that it has files.
+    is_noted: AtomicBool,
     /// Whether nothing is left of a tier that was taken away.
     is_clear: AtomicBool,
 }
@@ -31,6 +33,7 @@ impl TieredPartition {
             folder: names::folder(&partition.topic, partition.partition),
             manifest: ArcSwapOption::empty(),
             changed: Notify::new(),
+            is_noted: AtomicBool::new(false),
             is_clear: AtomicBool::new(false),
         }
     }
@@ -79,6 +82,15 @@ impl TieredPartition {
 
     pub(super) fn set_clear(&self) {
         self.is_clear.store(true, Ordering::Release);
+    }
+
+    /// Whether the store is known to name the topic.
+    pub(super) fn is_noted(&self) -> bool {
+        self.is_noted.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_noted(&self) {
+        self.is_noted.store(true, Ordering::Release);
     }
 
     /// Waits for [`TieredPartition::wake`].

@@ -4,7 +4,7 @@ use super::tests::Cluster;
 use super::*;
 use crate::error::ErrorCode;
 use crate::machine::metadata::ConfigResource;
-use crate::types::{NodeId, TopicPartition};
+use crate::types::{NodeId, PartitionIndex, TopicPartition};
 
 const TIERED: (&str, &str) = ("remote.storage.enable", "true");
 
