@@ -29,6 +29,7 @@ const SIZE: usize = 10_000;
 const TOPIC: &[(&str, &str)] = &[
     ("remote.storage.enable", "true"),
     ("segment.bytes", "1048576"),
+    ("retention.ms", "-1"),
     ("local.retention.bytes", "1"),
     ("file.delete.delay.ms", "1"),
 ];
