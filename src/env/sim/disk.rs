@@ -35,7 +35,7 @@ const ROOT: u64 = 0;
 /// An error for a call to raise.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// The call: `write`, `sync`, `open`, `rename`, `remove`, `create`, `set_len` or `sync_dir`.
+    /// The call: `write`, `sync`, `open`, `rename`, `remove`, `create`, `link`, `set_len` or `sync_dir`.
     pub call: &'static str,
     /// Only for paths that end like this.
     pub path_suffix: String,

@@ -92,6 +92,10 @@ async fn live(seed: u64, witness: &Shared, kind: Kind) -> (SimRun, Vec<String>) 
     let members =
         [peers(6), peers(7), inside(3)].map(|peer| tokio::spawn(peer.take_part(group.clone())));
     let clients: Vec<_> = (1..=7).map(address_of).collect();
+    if is_tiered {
+        let disk = Arc::clone(&node.machine.disk);
+        tokio::spawn(tiered::disturb(run.clone(), disk, stop.clone()));
+    }
     faults::play(&run, &mut node, &clients).await;
     let end = async {
         for task in producing {
