@@ -3,35 +3,41 @@
 use std::path::{Path, PathBuf};
 
 use percent_encoding::percent_decode_str;
+use url::Url;
 
+use super::cloud::scheme_of;
 use crate::error::{Error, Result};
 
-/// Schemes of stores that are known, and not served.
-const NOT_SERVED: [&str; 9] = ["s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "http", "https"];
+/// Schemes of object stores.
+const CLOUD: [&str; 8] = ["s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "https"];
 
 /// Where a tier is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     /// In a folder.
     Folder(PathBuf),
+    /// In a bucket.
+    Cloud(Url),
 }
 
 impl Location {
-    /// Reads a `file:` URL, or the absolute path of a folder.
+    /// Reads a `file:` URL, the absolute path of a folder, or the URL of a bucket and maybe a prefix in it, such as
+    /// `s3://bucket/prefix`, `gs://bucket`, `az://container`.
     ///
     /// # Errors
     ///
     /// An invalid argument that says what is expected.
     pub fn parse(text: &str) -> Result<Self> {
-        let expected =
-            || format!("{text:?} is no place for the tier: expected file:///path/to/a/folder");
-        let scheme = text.split_once(':').map(|(scheme, _)| scheme);
-        if let Some(scheme) =
-            scheme.filter(|scheme| NOT_SERVED.contains(&scheme.to_ascii_lowercase().as_str()))
-        {
-            return Err(Error::invalid(format!(
-                "{text:?}: a tier in an object store ({scheme}:) is not supported yet, only one in a folder: file:///path/to/a/folder"
-            )));
+        let expected = || {
+            format!(
+                "{text:?} is no place for the tier: expected file:///path/to/a/folder, s3://bucket/prefix, gs://… or az://…"
+            )
+        };
+        let scheme = text.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
+        if scheme.is_some_and(|scheme| CLOUD.contains(&scheme.as_str())) {
+            let url = Url::parse(text).map_err(|_malformed| Error::invalid(expected()))?;
+            scheme_of(&url)?;
+            return Ok(Self::Cloud(url));
         }
         let path = match text.strip_prefix("file:") {
             None => PathBuf::from(text),
@@ -70,11 +76,15 @@ mod tests {
         ] {
             assert_eq!(Location::parse(text).unwrap(), folder(path), "{text}");
         }
-        for text in
-            ["", "tier", "file:tier", "file://host/tier", "s3://bucket", "gs://b", "ftp://x"]
-        {
+        for text in ["", "tier", "file:tier", "file://host/tier", "ftp://x", "s3:", "https://x/y"] {
             assert!(Location::parse(text).is_err(), "{text}");
         }
-        assert!(Location::parse("S3://b").unwrap_err().to_string().contains("not supported yet"));
+    }
+
+    #[test]
+    fn a_bucket_is_named_by_its_url() {
+        for text in ["s3://bucket", "S3://bucket/some/where", "gs://bucket/x", "az://container"] {
+            assert!(matches!(Location::parse(text).unwrap(), Location::Cloud(_)), "{text}");
+        }
     }
 }

@@ -10,6 +10,7 @@
 //!
 //! Paths are relative, with `/` between their parts, as in `topic=orders/partition=0/….parquet`.
 
+mod cloud;
 mod folder;
 mod location;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use futures::future::BoxFuture;
 
 use crate::error::Result;
 
+pub use cloud::CloudStore;
 pub use folder::FolderStore;
 pub use location::Location;
 

@@ -15,8 +15,6 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as ConfluentPartition
 from confluent_kafka.admin import (
     AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
     ConfigResource,
     NewTopic,
 )
@@ -61,11 +59,12 @@ class Record(NamedTuple):
 
 
 class Node:
-    """A broker with a tier, in two folders."""
+    """A broker with a tier, which is a folder if no other place is given."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, place: str | None = None) -> None:
         self.data = directory / "data"
         self.tier = directory / "tier"
+        self.place = place or self.tier.as_uri()
         self.process = self._start(0)
         self.port = self.process.port
         self.bootstrap = self.process.bootstrap
@@ -73,7 +72,7 @@ class Node:
     def _start(self, port: int) -> BrokerProcess:
         settings = {
             "remote.log.storage.system.enable": "true",
-            "ottla.tier.url": self.tier.as_uri(),
+            "ottla.tier.url": self.place,
             "remote.log.manager.task.interval.ms": "20",
             "log.retention.check.interval.ms": "50",
         }
@@ -473,7 +472,9 @@ def test_a_broker_in_this_process_has_its_tier_in_a_folder(tmp_path: Path) -> No
     with ottla.Broker(tmp_path / "data", tier=tier) as broker, broker.client() as kafka:
         kafka.create_topic("orders", config={"remote.storage.enable": True})
         with pytest.raises(ottla.KafkaError, match="replica"):
-            kafka.create_topic("copied", replication_factor=3, config={"remote.storage.enable": True})
+            kafka.create_topic(
+                "copied", replication_factor=3, config={"remote.storage.enable": True}
+            )
     assert (tier / "_ottla" / "cluster.json").exists()
     with pytest.raises(ottla.ConfigError, match="not supported yet"):
         ottla.Broker(tmp_path / "data", tier="s3://bucket/prefix")

@@ -46,7 +46,7 @@ use super::state::BrokerState;
 use crate::config::TierConfig;
 use crate::env::Env;
 use crate::error::{Error, Result};
-use crate::store::{FolderStore, Location, Store};
+use crate::store::{CloudStore, FolderStore, Location, Store};
 
 pub(super) use partition::TieredPartition;
 pub(super) use reading::{ColdFiles, ColdRead, ColdWant, TierReader};
@@ -65,10 +65,13 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// A place that is none, or cannot be used.
 pub(super) async fn open(env: &Env, config: &TierConfig) -> Result<Option<Arc<dyn Store>>> {
     let Some(url) = &config.url else { return Ok(None) };
-    let Location::Folder(root) = Location::parse(url)?;
     let own = env.clone();
-    let store = blocking(&env.threads, move || FolderStore::open(&root, own)).await?;
-    Ok(Some(Arc::new(store)))
+    Ok(Some(match Location::parse(url)? {
+        Location::Folder(root) => {
+            Arc::new(blocking(&env.threads, move || FolderStore::open(&root, own)).await?)
+        }
+        Location::Cloud(url) => Arc::new(CloudStore::open(&url, own)?),
+    }))
 }
 
 /// Fails if the tier is that of another cluster.

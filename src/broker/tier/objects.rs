@@ -117,7 +117,7 @@ pub(super) async fn check_cluster(store: &dyn Store, cluster_id: &str) -> Result
     let (path, other) = (store.name(CLUSTER), found.cluster_id);
     Err(Error::invalid(format!(
         "the tier belongs to the cluster {other}, as {} says, and this is the cluster {cluster_id}: \
-         set ottla.tier.url to a folder of its own",
+         set ottla.tier.url to a place of its own",
         path.display()
     )))
 }
