@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +16,8 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as ConfluentPartition
 from confluent_kafka.admin import (
     AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
     ConfigResource,
     NewTopic,
 )
@@ -317,6 +320,27 @@ def test_a_broker_that_is_killed_at_random_loses_nothing(node: Node) -> None:
     assert not list((node.data / ".tier").glob("*")) or len(node.files("orders")) > 0
 
 
+def test_a_log_that_was_lost_does_not_take_the_tier_with_it(node: Node) -> None:
+    node.create("orders")
+    records = fill(node, "orders", 700)
+    node.wait_tiered("orders")
+    files = node.files("orders")
+    assert node.process.stop() == 0
+    kept = (node.data / "orders-0").rename(node.data.parent / "kept")
+    node.start()
+    # Another history of the same offsets.
+    others = fill(node, "orders", 400)
+    await_that(lambda: "was lost or replaced" in node.log(), node.log)
+    node.restart()
+    assert read_confluent(node, "orders", 400) == others
+    assert node.files("orders") == files
+    assert node.process.stop() == 0
+    shutil.rmtree(node.data / "orders-0")
+    kept.rename(node.data / "orders-0")
+    node.start()
+    assert read_confluent(node, "orders", 700) == records
+
+
 def test_a_flipped_byte_is_named_and_never_served(node: Node) -> None:
     node.create("orders")
     node.create("others")
@@ -436,11 +460,13 @@ def test_turning_the_tier_off_has_to_say_that_the_files_go(node: Node) -> None:
 
     def alter(**settings: str) -> None:
         names = {name.replace("_", "."): at for name, at in settings.items()}
-        resource = ConfigResource(
-            ConfigResource.Type.TOPIC, "orders", set_config={**SETTINGS, **names}
-        )
+        entries = [
+            ConfigEntry(name, at, incremental_operation=AlterConfigOpType.SET)
+            for name, at in names.items()
+        ]
+        resource = ConfigResource(ConfigResource.Type.TOPIC, "orders", incremental_configs=entries)
         admin = node.admin()
-        admin.alter_configs([resource])[resource].result(PATIENCE)
+        admin.incremental_alter_configs([resource])[resource].result(PATIENCE)
 
     with pytest.raises(Exception, match="without deleting remote data"):
         alter(remote_storage_enable="false")

@@ -20,7 +20,7 @@ use super::upload::Upload;
 use crate::broker::partition::{Isolation, Partition};
 use crate::broker::state::BrokerState;
 use crate::error::{Error, ErrorCode, Result};
-use crate::log::ReadRequest;
+use crate::log::{LogReader, ReadRequest};
 use crate::machine::Machine;
 use crate::machine::tier::{
     Claim, ClosedSegment, Creation, Effect, Event, LogView, Manifest, PartitionTier, Reply,
@@ -192,8 +192,7 @@ impl Driver {
     fn view(&self) -> Result<LogView> {
         let reader = self.partition.reader();
         let log_end = reader.log_end_offset();
-        let lineage = reader.epochs();
-        let lineage = lineage.into_iter().map(|one| (one.epoch, one.start_offset)).collect();
+        let lineage = lineage(&reader);
         if self.is_removed() {
             // All of it lies before the log, so to speak.
             let log_start = Offset(i64::MAX);
@@ -348,6 +347,7 @@ impl Driver {
                 let manifest = manifests.read().await?;
                 if !is_removed {
                     check_complete(&manifest, &partition)?;
+                    check_same(&manifest, &partition)?;
                 }
                 Ok(manifest)
             };
@@ -479,4 +479,30 @@ fn check_complete(manifest: &Manifest, partition: &Partition) -> Result<()> {
          store that had them, or delete the records before offset {local_start}"
     );
     Err(Error::kafka(ErrorCode::KafkaStorageError, context))
+}
+
+/// Fails when the log is not the one that the files were made of: of the only replica, that is one whose disk was lost or
+/// replaced. What the tier has of it is all there is, and must not be taken for that of a history that nobody chose.
+fn check_same(manifest: &Manifest, partition: &Partition) -> Result<()> {
+    let reader = partition.reader();
+    let log = LogView {
+        log_end: reader.log_end_offset(),
+        lineage: lineage(&reader),
+        ..LogView::default()
+    };
+    let Some(file) = manifest.content().files.iter().find(|file| !log.has(file)) else {
+        return Ok(());
+    };
+    let (name, end, file_end) = (partition.name(), log.log_end, file.end_offset);
+    let context = format!(
+        "the log of {name}, which ends at offset {end}, is not the one whose records up to {file_end} the tier has: its directory \
+         was lost or replaced. Nothing is copied or deleted. Bring back the directory; or give up what the tier has, by \
+         remote.storage.enable=false with remote.log.delete.on.disable=true"
+    );
+    Err(Error::kafka(ErrorCode::KafkaStorageError, context))
+}
+
+/// Which epochs begin where.
+fn lineage(reader: &LogReader) -> Vec<(LeaderEpoch, Offset)> {
+    reader.epochs().into_iter().map(|one| (one.epoch, one.start_offset)).collect()
 }

@@ -81,6 +81,22 @@ pub struct LogView {
     pub lineage: Vec<(LeaderEpoch, Offset)>,
 }
 
+impl LogView {
+    /// Whether the log has, or had, the records of a file, as far as epochs tell: not if an unclean election has chosen a
+    /// leader without them, or the log is another one.
+    #[must_use]
+    pub fn has(&self, file: &FileEntry) -> bool {
+        let Some((first, _)) = self.lineage.first() else {
+            return file.end_offset <= self.log_end;
+        };
+        let later = self.lineage.iter().find(|(epoch, _)| *epoch > file.last_epoch);
+        let end = later.map_or(self.log_end, |(_, start)| *start);
+        // Of the epochs before the log start nothing is known here.
+        let is_known = self.lineage.iter().any(|(epoch, _)| *epoch == file.last_epoch);
+        (is_known || file.last_epoch < *first) && file.end_offset <= end
+    }
+}
+
 /// What an upload has found out about its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Uploaded {

@@ -174,7 +174,7 @@ impl Term {
         let mut doom = std::mem::take(&mut self.orphans);
         let empty = Content::default();
         let content = self.manifest.as_ref().map_or(&empty, Manifest::content);
-        let strays = content.files.iter().position(|file| !is_of_lineage(file, log));
+        let strays = content.files.iter().position(|file| !log.has(file));
         for (place, file) in content.files.iter().enumerate() {
             let is_before = file.end_offset <= log.log_start;
             if is_before || strays.is_some_and(|first| place >= first) {
@@ -293,15 +293,4 @@ impl Creating {
             Says::Snapshot(_) => true,
         }
     }
-}
-
-/// Whether the log that is led here has the records of a file, as far as epochs tell: an unclean election may have
-/// chosen a leader without them.
-fn is_of_lineage(file: &FileEntry, log: &LogView) -> bool {
-    let Some((first, _)) = log.lineage.first() else { return true };
-    let later = log.lineage.iter().find(|(epoch, _)| *epoch > file.last_epoch);
-    let end = later.map_or(log.log_end, |(_, start)| *start);
-    // Of the epochs before the log start nothing is known here.
-    let is_known = log.lineage.iter().any(|(epoch, _)| *epoch == file.last_epoch);
-    (is_known || file.last_epoch < *first) && file.end_offset <= end
 }
