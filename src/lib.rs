@@ -7,12 +7,15 @@
 //! python                                   the extension module, thin
 //! cli                                      the command line, thin
 //! broker                                   async shell: sockets, handlers, partitions, quorum
+//! archive                                  topics as files in the layout of the tier
 //! client                                   async: connections, producer, consumer, scan, admin
+//! tier                                     closed segments as Parquet, and back
 //! machine | columnar | log                 decisions | batches to Arrow | a partition on disk
 //! protocol | record | config | env         wire | record batches | settings | clock and disk
 //! types, error                             the words
 //! ```
 
+pub mod archive;
 pub mod broker;
 pub mod cli;
 pub mod client;
@@ -28,4 +31,6 @@ pub mod protocol;
 #[cfg(feature = "python")]
 pub mod python;
 pub mod record;
+pub mod store;
+pub mod tier;
 pub mod types;

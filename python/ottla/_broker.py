@@ -28,6 +28,11 @@ class Broker(Server):
         When a record counts as written: "fsync" once it is on disk, "os" once the operating system
         has it, "auto" (the default with a path) as ``acks=all`` and the number of replicas require.
         For a temporary directory it is "os".
+    tier : str or os.PathLike, optional
+        A folder, or its ``file://`` URL, for the closed segments of topics with
+        ``remote.storage.enable=true``: they become Parquet files there, which consumers read
+        through the broker and every other program as they are. How long segments stay in the data
+        directory as well is said by ``local.retention.ms`` and ``local.retention.bytes``.
     listeners : str, optional
         Kafka's ``listeners``, for example ``"PLAINTEXT://127.0.0.1:9092"``. The default is a free
         port of the loopback interface.

@@ -15,6 +15,8 @@ from ottla.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from os import PathLike
+    from pathlib import Path
 
     from ottla._committing import GroupOffsets
     from ottla._connection import Timeout
@@ -444,6 +446,51 @@ class Scan:
             name: numpy.concatenate([batch[name].to_numpy() for batch in batches])
             for name in batches[0].column_names
         }
+
+    def to_parquet(self, folder: str | PathLike[str], *, progress: Any = False) -> list[Path]:
+        """Write the records as Parquet files from which the topic can be had back.
+
+        Each file holds records of one partition, in order, as columns that every reader of Parquet
+        reads: ``offset``, ``timestamp``, ``key``, ``value`` and ``headers``, whatever the formats
+        of the scan are. Behind them is what only Kafka needs: how the records were batched, by
+        which producers, and what was aborted. A file was read back before it has its name;
+        ``ottla tier verify`` checks it again. Records that the scan leaves out are no rows: what
+        was aborted is one only with ``isolation_level="read_uncommitted"``.
+
+        Parameters
+        ----------
+        folder : path
+            Files are written to ``topic=NAME/partition=N`` below it. It may have files of other
+            offsets, so that each export can go on where the last one ended.
+        progress : bool or object, default False
+            Show progress; see ``client.write``.
+
+        Returns
+        -------
+        list of pathlib.Path
+            The files; one for each GiB of a partition, none for a partition without records.
+
+        Raises
+        ------
+        ConfigError
+            The folder has some of these offsets already, or the scan has ``max_rows=``.
+
+        Examples
+        --------
+        >>> import ottla, pyarrow.dataset, tempfile
+        >>> with ottla.Broker() as broker, tempfile.TemporaryDirectory() as folder:
+        ...     kafka = broker.client()
+        ...     _ = kafka.send("words", "one")
+        ...     _ = kafka.scan("words").to_parquet(folder)
+        ...     files = pyarrow.dataset.dataset(folder, partitioning="hive")
+        ...     files.to_table(["topic", "offset", "value"]).to_pylist()
+        [{'topic': 'words', 'offset': 0, 'value': b'one'}]
+        """
+        shown = _progress.start(progress, self.max_rows, f"scan {self.topic}")
+        try:
+            return self._native.to_parquet(folder, None if progress is False else shown.update)
+        finally:
+            shown.close()
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         raise TypeError(

@@ -38,6 +38,12 @@ def _real(path: str | os.PathLike[str]) -> str:
     return os.path.realpath(os.fspath(path))
 
 
+def _location(tier: str | os.PathLike[str]) -> str:
+    """Return where the tier is: a URL as it is given, a path as it is seen from here."""
+    text = os.fspath(tier)
+    return text if "://" in text or text.startswith("file:") else str(Path(text).absolute())
+
+
 def _running(path: str | os.PathLike[str]) -> Server | None:
     """Return the broker of this process that has the directory open."""
     known = _by_directory.get(_real(path))
@@ -75,6 +81,7 @@ class Server(Closing):
         path: str | os.PathLike[str] | None = None,
         *,
         durability: str | None = None,
+        tier: str | os.PathLike[str] | None = None,
         listeners: str | None = None,
         config: Mapping[str, object] | None = None,
         timeout: float | timedelta | None = 60.0,
@@ -87,6 +94,9 @@ class Server(Closing):
             if durability not in _DURABILITIES:
                 raise ConfigError(f"durability= must be one of {_DURABILITIES}, not {durability!r}")
             settings["durability"] = durability
+        if tier is not None:
+            settings["remote.log.storage.system.enable"] = "true"
+            settings["ottla.tier.url"] = _location(tier)
         if reuse and hasattr(self, "_native"):
             self._compare(settings, listeners)
             return

@@ -44,12 +44,14 @@ use super::replication::{self, FetcherParts, Replication};
 use super::server::{Broker, BrokerParts, TemporaryDirectory};
 use super::state::{BrokerState, Identity, Parts};
 use super::storage::Storage;
+use super::tier;
 use crate::config::{BrokerConfig, ConfigMap};
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::log::LogDirectory;
 use crate::machine::controller::{Bootstrap, BrokerRegistration, Predecessor};
 use crate::machine::metadata::{ConfigResource, Endpoint, MetadataDelta, MetadataImage};
+use crate::store::Store;
 use crate::types::{BrokerEpoch, NodeId, Offset, Uuid};
 
 /// Checks the settings, and finds the data directory.
@@ -91,7 +93,14 @@ pub(super) async fn start(env: Env, options: &BrokerOptions) -> Result<Broker> {
             return Err(error);
         }
     };
-    let foundation = Foundation { env, config, reception, directory, temporary };
+    let store = match tier::open(&env, &config.tier).await {
+        Ok(store) => store,
+        Err(error) => {
+            reception.close().await;
+            return Err(error);
+        }
+    };
+    let foundation = Foundation { env, config, reception, directory, temporary, store };
     let broker = match foundation.start_quorum().await {
         Ok(metadata) => foundation.carry(metadata).await?,
         Err(error) => {
@@ -150,6 +159,7 @@ struct Foundation {
     reception: Reception,
     directory: Arc<LogDirectory>,
     temporary: Option<TemporaryDirectory>,
+    store: Option<Arc<dyn Store>>,
 }
 
 impl Foundation {
@@ -161,7 +171,7 @@ impl Foundation {
 
     /// The broker that stands on this, of whose quorum the log is; it knows nobody yet.
     async fn carry(self, metadata: Arc<dyn MetadataLog>) -> Result<Broker> {
-        let Self { env, config, reception, directory, temporary } = self;
+        let Self { env, config, reception, directory, temporary, store } = self;
         let log_threads = match LogThreads::start(&env) {
             Ok(threads) => Arc::new(threads),
             Err(error) => {
@@ -179,6 +189,7 @@ impl Foundation {
             health: storage.health().clone(),
             parking: Arc::clone(&parking),
             isr_requests: Arc::default(),
+            store,
             volatile: temporary.is_some(),
         };
         let parts = FetcherParts {
@@ -230,6 +241,7 @@ async fn join(broker: &Broker) -> Result<()> {
         refusal = joining::refusal(state) => return Err(refusal),
     };
     progress.reach(Phase::ClusterKnown);
+    tier::check(state).await?;
     let registration = registration(broker, cluster_id)?;
     let has_peers = !registration.ready;
     let registered = membership::register(state, &registration);
@@ -410,6 +422,7 @@ fn serve(broker: &Broker) {
     report_minimum(state);
     maintenance::start(state, reception.buffers(), reception.tasks(), reception.stop());
     cleaner::start(state, reception.tasks(), reception.stop());
+    tier::start(state, reception.tasks(), reception.stop());
     let stop = reception.stop().clone();
     reception.tasks().spawn(replication::send_isr_requests(Arc::clone(state), stop));
     let config = state.config();

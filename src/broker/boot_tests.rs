@@ -65,7 +65,7 @@ impl Site {
     async fn found(&self, (env, config, reception): (Env, BrokerConfig, Reception)) -> Foundation {
         let given = Some(self.directory.path().to_path_buf());
         let (directory, temporary) = open_directory(&env, &config, given).await.unwrap();
-        Foundation { env, config, reception, directory, temporary }
+        Foundation { env, config, reception, directory, temporary, store: None }
     }
 }
 
@@ -86,7 +86,7 @@ pub(in crate::broker) async fn start_on(
     let listeners = Listeners::bind(&env.net, &config.listeners, socket_options(&config))?;
     let reception = Reception::open(listeners, &config);
     let (directory, temporary) = open_directory(&env, &config, given).await?;
-    let foundation = Foundation { env, config, reception, directory, temporary };
+    let foundation = Foundation { env, config, reception, directory, temporary, store: None };
     finish(foundation.carry(metadata).await?, None).await
 }
 

@@ -105,6 +105,7 @@ fn state(env: &Env, directory: &Path) -> BrokerState {
         health: storage.health().clone(),
         parking: Arc::clone(&parking),
         isr_requests: Arc::default(),
+        store: None,
         volatile: false,
     };
     let parts = FetcherParts {
@@ -340,6 +341,10 @@ impl Disk for FaultyDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         strike(&self.renames);
         self.inner.rename(from, to)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.inner.link(from, to)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {

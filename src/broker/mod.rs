@@ -52,6 +52,7 @@ mod replication;
 mod server;
 mod state;
 mod storage;
+mod tier;
 mod transactions;
 mod unserved;
 mod watchdog;

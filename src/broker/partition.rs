@@ -2,7 +2,7 @@
 //!
 //! Why: the log is synchronous and has a single writer; clients are many and asynchronous. This is where
 //! they meet. Appending is in [`append`], what a leader does for its followers in [`leading`], what a follower does to
-//! its log in [`copying`], DeleteRecords in [`deleting`], the change of roles in [`role`]; reads go to the log's reader on the caller's thread; the high watermark between them comes from [`crate::machine::replica`].
+//! its log in [`copying`], DeleteRecords in [`deleting`], the change of roles in [`role`], what the tier has in [`tiering`]; reads go to the log's reader on the caller's thread; the high watermark between them comes from [`crate::machine::replica`].
 //!
 //! Who calls: handlers, the log threads and the publisher of metadata. It knows none of them: what it is asked
 //! to do, it does on the caller's thread.
@@ -20,13 +20,14 @@ mod copying;
 mod deleting;
 mod leading;
 mod role;
+mod tiering;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::oneshot;
 
 use self::append::Waiting;
@@ -34,6 +35,7 @@ use self::role::{Ledger, Standing};
 use super::full_disk;
 use super::parking::{Parking, PartitionKey};
 use super::replication::IsrRequests;
+use super::tier::TieredPartition;
 use crate::broker::words;
 use crate::config::{CompressionType, Durability, TopicConfig};
 use crate::error::{Error, ErrorCode, Result};
@@ -44,6 +46,7 @@ use crate::machine::fetch_session::FetchInterest;
 use crate::machine::metadata::{MetadataImage, PartitionImage};
 use crate::machine::replica::{Effects, Found, LocalDurability, Replica, Rules, Token};
 use crate::protocol::Records;
+use crate::store::Store;
 use crate::types::{Chunk, LeaderEpoch, NodeId, Offset, TopicPartition};
 
 pub(super) use append::{Acks, AppendAnswer, Appended, Appending, Queued};
@@ -92,6 +95,8 @@ pub(super) struct FetchRead {
     pub(super) diverging: Option<EpochEnd>,
     /// From whom a consumer should read instead; there are no records then.
     pub(super) preferred: Option<NodeId>,
+    /// Whether the tier has what was asked for, and this disk has not: records are still to be read there.
+    pub(super) is_cold: bool,
 }
 
 struct State {
@@ -127,6 +132,10 @@ pub(super) struct Partition {
     health: Health,
     parking: Arc<Parking>,
     isr_requests: Arc<IsrRequests>,
+    /// Where tiers are, on a broker with one.
+    store: Option<Arc<dyn Store>>,
+    /// The tier of this partition, as its settings want it.
+    tier: ArcSwapOption<TieredPartition>,
     /// Whether the data is temporary, so that nothing is synced.
     volatile: bool,
 }
@@ -165,6 +174,8 @@ pub(super) struct Surroundings {
     pub(super) health: Health,
     pub(super) parking: Arc<Parking>,
     pub(super) isr_requests: Arc<IsrRequests>,
+    /// Where tiers are; none on a broker without.
+    pub(super) store: Option<Arc<dyn Store>>,
     pub(super) volatile: bool,
 }
 
@@ -193,7 +204,8 @@ impl Partition {
             log_start: reader.log_start_offset(),
             log_end: reader.log_end_offset(),
             synced_end: reader.recovery_point(),
-            high_watermark,
+            // What was deleted here while a tier has it was committed.
+            high_watermark: high_watermark.max(reader.local_start_offset()),
         };
         let replica = Replica::new(around.node_id, rules, found);
         log.high_watermark().raise(replica.high_watermark());
@@ -218,6 +230,8 @@ impl Partition {
             health: around.health.clone(),
             parking: Arc::clone(&around.parking),
             isr_requests: Arc::clone(&around.isr_requests),
+            store: around.store.clone(),
+            tier: ArcSwapOption::empty(),
             volatile: around.volatile,
         };
         partition.take_role(assignment)?;
@@ -355,6 +369,7 @@ impl Partition {
             aborted: Vec::new(),
             diverging: None,
             preferred: None,
+            is_cold: false,
         };
         if isolation != Isolation::Everything
             && !near.is_empty()
@@ -378,7 +393,14 @@ impl Partition {
                 Isolation::Everything => self.reader.log_end_offset(),
             },
         );
-        let read = self.reader.read(request)?;
+        let read = match self.reader.read(request) {
+            // Afterwards: the local start moves on.
+            Err(Error::OffsetOutOfRange { .. }) if self.is_in_tier(interest.fetch_offset) => {
+                found.is_cold = true;
+                return Ok(found);
+            }
+            read => read?,
+        };
         let beyond = !read.records.is_empty() && read.next_offset > request.upper;
         assert!(!beyond, "PART-1: {} was read beyond {}", self.name, request.upper);
         if isolation == Isolation::Committed && !read.records.is_empty() {

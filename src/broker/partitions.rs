@@ -26,6 +26,7 @@ use crate::broker::words;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::metadata::{ConfigResource, PartitionImage, TopicImage};
+use crate::store::Store;
 use crate::types::{NodeId, PartitionIndex, TopicId, TopicPartition};
 
 /// How many directories of deleted partitions are removed at once.
@@ -68,6 +69,11 @@ impl Partitions {
 
     pub(super) fn storage(&self) -> &Arc<Storage> {
         &self.storage
+    }
+
+    /// Where tiers are; none on a broker without.
+    pub(super) const fn store(&self) -> Option<&Arc<dyn Store>> {
+        self.around.store.as_ref()
     }
 
     /// Whether the data is temporary.

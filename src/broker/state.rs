@@ -23,6 +23,7 @@ use super::metadata_log::{Committed, MetadataLog, QuorumStatus};
 use super::parking::Parking;
 use super::partitions::Partitions;
 use super::replication::{FollowerSessions, Replication, Throttles};
+use super::tier::TierReader;
 use super::transactions::Peers;
 use super::watched::Watched;
 use crate::config::BrokerConfig;
@@ -81,6 +82,7 @@ pub(super) struct BrokerState {
     coordinators: GroupCoordinators,
     transactions: TransactionCoordinators,
     transaction_peers: Peers,
+    tier_reader: TierReader,
     log_threads: Arc<LogThreads>,
     parking: Arc<Parking>,
     fetch_sessions: Mutex<FetchSessions>,
@@ -112,6 +114,7 @@ impl BrokerState {
         let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
         let sessions = FetchSessions::new(slots, FETCH_SESSION_EVICTION_MS, env.random.u64());
         let follower_sessions = FollowerSessions::new(Arc::clone(&parking), env.random.u64());
+        let tier_reader = TierReader::new(env.threads.clone(), config.tier.cache_bytes);
         Self {
             env,
             identity,
@@ -129,6 +132,7 @@ impl BrokerState {
             coordinators,
             transactions,
             transaction_peers: Peers::new("txn-partitions"),
+            tier_reader,
             log_threads,
             parking,
             fetch_sessions: Mutex::new(sessions),
@@ -200,6 +204,11 @@ impl BrokerState {
 
     pub(super) fn log_threads(&self) -> &Arc<LogThreads> {
         &self.log_threads
+    }
+
+    /// What reads what only the tier has.
+    pub(super) fn tier_reader(&self) -> &TierReader {
+        &self.tier_reader
     }
 
     pub(super) fn parking(&self) -> &Arc<Parking> {

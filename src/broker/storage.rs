@@ -9,8 +9,8 @@ use crate::config::{self, BrokerConfig, TopicConfig};
 use crate::env::{Env, Threads};
 use crate::error::{Error, Result};
 use crate::log::{
-    CheckpointedOffsets, Health, Log, LogConfig, LogDirectory, MetaProperties, OpenOptions,
-    Predecessor,
+    CheckpointedOffsets, Health, LocalRetention, Log, LogConfig, LogDirectory, MetaProperties,
+    OpenOptions, Predecessor,
 };
 use crate::record::{Compression, TimestampType};
 use crate::types::{BrokerEpoch, Offset, TopicId, TopicPartition};
@@ -288,6 +288,11 @@ pub(super) fn log_config(topic: &TopicConfig, broker: &BrokerConfig) -> LogConfi
         index_interval_bytes: bytes(topic.index_interval_bytes),
         retention_ms: topic.retention_ms,
         retention_bytes: topic.retention_bytes,
+        local_retention: topic.tier.is_enabled().then(|| LocalRetention {
+            ms: topic.local_retention.ms_of(topic.retention_ms),
+            bytes: topic.local_retention.bytes_of(topic.retention_bytes),
+            copies: topic.tier.copies(),
+        }),
         max_message_bytes: bytes(topic.max_message_bytes),
         message_timestamp_type: match topic.message_timestamp_type {
             config::TimestampType::CreateTime => TimestampType::CreateTime,

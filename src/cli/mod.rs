@@ -1,5 +1,5 @@
 //! The command line: `ottla broker | topics | groups | transactions | configs | cluster | produce | consume | scan
-//! | doctor | bench`.
+//! | tier | doctor | bench`.
 //!
 //! Thin: it reads arguments, calls the client and the broker, and writes results. Results go to
 //! standard output, everything else to standard error. Exit status: 0 on success, 1 when something
@@ -20,6 +20,7 @@ mod output;
 mod produce;
 mod read;
 mod signals;
+mod tier;
 mod topics;
 mod transactions;
 
@@ -76,6 +77,9 @@ enum Command {
     Consume(read::ConsumeArguments),
     /// Read the records between two bounds.
     Scan(read::ScanArguments),
+    /// Write topics as Parquet files that give back every batch, and check such files.
+    #[command(subcommand)]
+    Tier(tier::TierCommand),
     /// Find out why a broker cannot be reached.
     Doctor(doctor::DoctorArguments),
     /// Measure the speed of writing and reading.
@@ -145,6 +149,7 @@ async fn dispatch(command: Command) -> CommandResult {
         Command::Produce(arguments) => produce::run(arguments).await,
         Command::Consume(arguments) => read::consume(arguments).await,
         Command::Scan(arguments) => read::scan(arguments).await,
+        Command::Tier(command) => tier::run(command).await,
         Command::Doctor(arguments) => doctor::run(arguments).await,
         Command::Bench(arguments) => bench::run(arguments).await,
     }

@@ -20,6 +20,7 @@
 //! runtime to be polled in.
 
 pub mod admin;
+mod batch_reader;
 pub mod cluster;
 pub mod config;
 pub mod consumer;
@@ -43,6 +44,7 @@ pub mod write;
 use std::sync::Arc;
 
 pub use admin::Admin;
+pub use batch_reader::{BatchReader, ScannedBatch};
 pub use cluster::{BrokerInfo, PartitionInfo, TopicInfo};
 pub use config::{
     Acks, AutoOffsetReset, ClientConfig, ConsumerConfig, IsolationLevel, OnDataLoss, ProducerConfig,

@@ -133,19 +133,19 @@ fn describe(start: Offset, difference: &Difference) -> String {
 
 /// Decides which batches a reader sees: no control batches, and with `read_committed` nothing that
 /// was aborted.
-struct Visible<'a> {
+pub(super) struct Visible<'a> {
     chunk: &'a FetchedBytes,
     aborted_seen: usize,
     aborting: BTreeSet<i64>,
 }
 
 impl<'a> Visible<'a> {
-    const fn new(chunk: &'a FetchedBytes) -> Self {
+    pub(super) const fn new(chunk: &'a FetchedBytes) -> Self {
         Self { chunk, aborted_seen: 0, aborting: BTreeSet::new() }
     }
 
     /// Whether the reader sees the next batch.
-    fn pass(&mut self, header: &BatchHeader) -> bool {
+    pub(super) fn pass(&mut self, header: &BatchHeader) -> bool {
         let aborted = self.chunk.aborted.as_deref().unwrap_or_default();
         while let Some(next) = aborted.get(self.aborted_seen) {
             if next.first_offset > header.last_offset() {

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 
 use crate::client::admin::{OffsetSpec, list_offsets};
+use crate::client::batch_reader::BatchReader;
 use crate::client::cluster::{Cluster, TopicInfo};
 use crate::client::config::{ConsumerConfig, IsolationLevel, OnDataLoss};
 use crate::client::consumer::Prefetcher;
@@ -212,25 +213,12 @@ impl Scan {
         let threads = self.decode.threads.or(self.cluster.config.threads);
         let decode = DecodeOptions { threads, ..self.decode.clone() };
         let pipeline = Pipeline::new(&self.cluster.env.threads, decode, self.config.memory_bytes)?;
-        let prefetcher = Prefetcher::start(Arc::clone(&self.cluster), self.config.clone());
-        let topic: Arc<str> = Arc::from(self.offsets.topic.as_str());
-        let mut done = 0;
-        for (&index, range) in &self.offsets.partitions {
-            if !range.is_empty() {
-                let partition = TopicPartition::new(Arc::clone(&topic), index);
-                let id = self.offsets.topic_id;
-                prefetcher.assign_range(partition, id, range.start, range.end);
-                done += 1;
-            }
-        }
+        let prefetcher = self.prefetch(None);
         let total = self.offsets.count();
         let progress = ScanProgress { offsets_total: total, ..ScanProgress::default() };
-        tracing::debug!(topic = %topic, partitions = done, offsets = total, "scan started");
-        let is_tolerant = self.config.on_data_loss == OnDataLoss::Warn;
-        let (memory, offsets) = (Arc::clone(&self.memory), Arc::clone(&self.offsets));
         Ok(ScanReader {
-            recount: Recount::new(memory, Arc::clone(&offsets), is_tolerant),
-            offsets,
+            recount: self.recount(),
+            offsets: Arc::clone(&self.offsets),
             prefetcher,
             pipeline,
             failure: None,
@@ -238,6 +226,36 @@ impl Scan {
             ended: false,
             progress,
         })
+    }
+
+    /// As [`Scan::read`], for the batches of one partition as they are in the log.
+    #[must_use]
+    pub fn read_batches(&self, partition: PartitionIndex) -> BatchReader {
+        BatchReader::new(self.prefetch(Some(partition)), self.recount())
+    }
+
+    fn recount(&self) -> Recount {
+        let is_tolerant = self.config.on_data_loss == OnDataLoss::Warn;
+        let (memory, offsets) = (Arc::clone(&self.memory), Arc::clone(&self.offsets));
+        Recount::new(memory, offsets, is_tolerant)
+    }
+
+    /// Begins to fetch the range, of all partitions or of one.
+    fn prefetch(&self, only: Option<PartitionIndex>) -> Prefetcher {
+        let prefetcher = Prefetcher::start(Arc::clone(&self.cluster), self.config.clone());
+        let topic: Arc<str> = Arc::from(self.offsets.topic.as_str());
+        let mut done = 0;
+        for (&index, range) in &self.offsets.partitions {
+            if !range.is_empty() && only.is_none_or(|only| only == index) {
+                let partition = TopicPartition::new(Arc::clone(&topic), index);
+                let id = self.offsets.topic_id;
+                prefetcher.assign_range(partition, id, range.start, range.end);
+                done += 1;
+            }
+        }
+        let offsets = self.offsets.count();
+        tracing::debug!(topic = %topic, partitions = done, offsets, "scan started");
+        prefetcher
     }
 }
 

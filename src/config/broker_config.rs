@@ -76,6 +76,8 @@ pub struct BrokerConfig {
     pub quorum_voters: Vec<QuorumVoter>,
     /// The settings of replication.
     pub replication: super::ReplicationConfig,
+    /// Where the tier is.
+    pub tier: super::TierConfig,
     /// How transactions are verified.
     pub verification: super::VerificationConfig,
     /// `replica.high.watermark.checkpoint.interval.ms`.
@@ -217,6 +219,7 @@ impl BrokerConfig {
             auto_join: false,
             quorum_voters: Vec::new(),
             replication: super::ReplicationConfig::default(),
+            tier: super::TierConfig::default(),
             verification: super::VerificationConfig::default(),
             high_watermark_checkpoint_interval_ms: 0,
             socket_listen_backlog_size: 0,
@@ -282,6 +285,7 @@ impl BrokerConfig {
         config.producer_id_expiration_ms = config.number("producer.id.expiration.ms")?;
         config.queued_max_request_bytes = config.limit("queued.max.request.bytes")?;
         config.replication = super::ReplicationConfig::read(&config)?;
+        config.tier = super::TierConfig::read(&config)?;
         config.verification = super::VerificationConfig::read(&config)?;
         config.high_watermark_checkpoint_interval_ms =
             config.number("replica.high.watermark.checkpoint.interval.ms")?;

@@ -8,7 +8,7 @@ use super::definition::Definition;
 use super::definition::UpdateMode::{ClusterWide, ReadOnly};
 use super::definition::Validator::{Any, AtLeast, Between, Check, MinusOneOrBetween, OneOf};
 use super::listeners::{check_listeners, check_protocols};
-use super::topic_table::{COMPRESSION_TYPES, DURABILITIES, TIER};
+use super::topic_table::{COMPRESSION_TYPES, DURABILITIES};
 use super::voters::check_voters;
 
 pub(super) const CLUSTER: &str = "a cluster of several nodes";
@@ -359,6 +359,22 @@ pub(super) const BROKER: &[Definition] = &[
     )
     .idle(),
     broker!(
+        "ottla.tier.cache.bytes",
+        Long,
+        "134217728",
+        AtLeast(1_048_576),
+        ReadOnly,
+        "How many bytes of batches that were read from the tier are kept in memory, for those who read on. Ottla's own setting."
+    ),
+    broker!(
+        "ottla.tier.url",
+        String,
+        null,
+        Any,
+        ReadOnly,
+        "Where the tier is: file:///path/to/a/folder. Ottla's own setting."
+    ),
+    broker!(
         "producer.id.expiration.ms",
         Int,
         "86400000",
@@ -385,14 +401,21 @@ pub(super) const BROKER: &[Definition] = &[
     )
     .idle(),
     broker!(
+        "remote.log.manager.task.interval.ms",
+        Long,
+        "30000",
+        AtLeast(1),
+        ReadOnly,
+        "How often the leader of a partition with a tier looks for closed segments to copy, and for what is to be deleted."
+    ),
+    broker!(
         "remote.log.storage.system.enable",
         Boolean,
         "false",
         Any,
         ReadOnly,
-        "Turn tiered storage on."
-    )
-    .only(&[], TIER),
+        "Let topics keep closed segments in the tier, at ottla.tier.url."
+    ),
     broker!(
         "replica.fetch.backoff.ms",
         Int,

@@ -183,7 +183,7 @@ broker! { STREAMS, "For streams groups, which ottla does not have.",
     "group.streams.topology.description.plugin.class" Class null, Any, ReadOnly;
 }
 
-broker! { TIER, "For tiered storage, which cannot be turned on.",
+broker! { TIER, "For parts of Kafka's tiered storage that are made differently here.",
     "follower.fetch.last.tiered.offset.enable" Boolean "false", Any, ClusterWide;
     "log.remote.copy.lag.bytes" Long "-1", AtLeast(-1), ClusterWide;
     "log.remote.copy.lag.ms" Long "0", AtLeast(-1), ClusterWide;
@@ -200,7 +200,6 @@ broker! { TIER, "For tiered storage, which cannot be turned on.",
     "remote.log.manager.fetch.quota.window.num" Int "11", AtLeast(1), ReadOnly;
     "remote.log.manager.fetch.quota.window.size.seconds" Int "1", AtLeast(1), ReadOnly;
     "remote.log.manager.follower.thread.pool.size" Int "2", AtLeast(1), ClusterWide;
-    "remote.log.manager.task.interval.ms" Long "30000", AtLeast(1), ReadOnly;
     "remote.log.manager.task.retry.backoff.max.ms" Long "30000", AtLeast(1), ReadOnly;
     "remote.log.manager.task.retry.backoff.ms" Long "500", AtLeast(1), ReadOnly;
     "remote.log.manager.task.retry.jitter" Double "0.2", Fraction(0.0, 0.5), ReadOnly;

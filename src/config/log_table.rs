@@ -183,8 +183,7 @@ pub(super) const LOG: &[Definition] = &[
         AtLeast(-2),
         ClusterWide,
         "Default of local.retention.bytes of topics."
-    )
-    .idle(),
+    ),
     broker!(
         "log.local.retention.ms",
         Long,
@@ -192,8 +191,7 @@ pub(super) const LOG: &[Definition] = &[
         AtLeast(-2),
         ClusterWide,
         "Default of local.retention.ms of topics."
-    )
-    .idle(),
+    ),
     broker!(
         "log.message.timestamp.after.max.ms",
         Long,

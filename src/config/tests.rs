@@ -75,9 +75,10 @@ fn an_unknown_name_is_refused_with_the_nearest() {
 
 #[test]
 fn a_setting_of_a_feature_that_is_not_there_accepts_its_default_alone() {
-    validate(Scope::Topic, "remote.storage.enable", "false").unwrap();
-    check_refused(Scope::Topic, "remote.storage.enable", "true", "needs tiered storage");
-    check_refused(Scope::Topic, "remote.storage.enable", "true", "accepted: \"false\"");
+    let (name, value) = ("security.inter.broker.protocol", "SSL");
+    validate(Scope::Broker, name, "PLAINTEXT").unwrap();
+    check_refused(Scope::Broker, name, value, "needs security");
+    check_refused(Scope::Broker, name, value, "accepted: \"PLAINTEXT\"");
 }
 
 #[test]
@@ -269,12 +270,10 @@ fn what_asks_for_safety_is_refused_with_its_reason() {
         ("max.connections.per.ip.overrides", "localhost:5", "individual addresses"),
         ("principal.builder.class", "org.example.Builder", "needs security"),
         ("process.roles", "broker", "a cluster of several nodes"),
-        ("remote.log.storage.system.enable", "true", "needs tiered storage"),
         ("security.inter.broker.protocol", "SSL", "needs security"),
     ] {
         check_refused(Scope::Broker, name, value, part);
     }
-    check_refused(Scope::Topic, "remote.storage.enable", "true", "needs tiered storage");
     for (settings, part) in [
         (
             &[("listeners", "A://:9092"), ("listener.security.protocol.map", "A:SSL")][..],
@@ -435,4 +434,32 @@ fn the_settings_file_of_kafka_is_understood() {
     assert_eq!((topic.flush_messages, topic.flush_ms), (10_000, 1000));
     let older = BrokerConfig::resolve(&map(&[("broker.id", "5"), ("log.dir", "/d")])).unwrap();
     assert_eq!((older.node_id, older.log_dir.as_deref()), (5, Some("/d")));
+}
+
+#[test]
+fn a_tier_needs_a_place_and_to_be_turned_on() {
+    let on = ("remote.log.storage.system.enable", "true");
+    let place = ("ottla.tier.url", "file:///tier");
+    let refused = |settings: &[(&str, &str)]| BrokerConfig::resolve(&map(settings)).unwrap_err();
+    assert!(refused(&[on]).message.contains("set ottla.tier.url="));
+    assert!(refused(&[place]).message.contains("is not true"));
+    let broker = BrokerConfig::resolve(&map(&[on, place])).unwrap();
+    assert_eq!(broker.tier.url.as_deref(), Some("file:///tier"));
+    let resolve = |broker: &BrokerConfig, settings: &[(&str, &str)]| {
+        let topic = TopicConfig::resolve(&map(settings), broker);
+        topic.map(|topic| topic.tier).map_err(|error| error.message)
+    };
+    let tier = ("remote.storage.enable", "true");
+    let stopped = ("remote.log.copy.disable", "true");
+    assert_eq!(resolve(&broker, &[tier]), Ok(TopicTier::Copied));
+    assert_eq!(resolve(&broker, &[tier, stopped]), Ok(TopicTier::ReadOnly));
+    assert_eq!(
+        resolve(&broker, &[("remote.log.delete.on.disable", "true")]),
+        Ok(TopicTier::Removed)
+    );
+    assert_eq!(resolve(&broker, &[stopped]), Ok(TopicTier::None));
+    let compacted = resolve(&broker, &[tier, ("cleanup.policy", "compact,delete")]);
+    assert!(compacted.unwrap_err().contains("only supports topics with"));
+    assert_eq!(resolve(&broker, &[tier, ("cleanup.policy", "")]), Ok(TopicTier::Copied));
+    assert!(resolve(&BrokerConfig::default(), &[tier]).unwrap_err().contains("is disabled"));
 }

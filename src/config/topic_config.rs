@@ -1,7 +1,10 @@
 //! The settings of one topic, typed.
 
 use super::describe::{effective, topic_chain};
-use super::{BrokerConfig, ConfigError, ConfigMap, Scope, ThrottledReplicas, definition};
+use super::{
+    BrokerConfig, ConfigError, ConfigMap, LocalRetention, Scope, ThrottledReplicas, TopicTier,
+    definition, tier_config,
+};
 
 /// A setting whose values are words: the enum, its parser and its text.
 macro_rules! words {
@@ -127,6 +130,10 @@ pub struct TopicConfig {
     pub min_compaction_lag_ms: i64,
     /// `min.insync.replicas`.
     pub min_insync_replicas: i32,
+    /// `remote.storage.enable`, `remote.log.copy.disable` and `remote.log.delete.on.disable`.
+    pub tier: TopicTier,
+    /// `local.retention.bytes`, `local.retention.ms`.
+    pub local_retention: LocalRetention,
     /// `retention.bytes`; -1 means no limit.
     pub retention_bytes: i64,
     /// `retention.ms`; -1 means no limit.
@@ -152,7 +159,7 @@ impl TopicConfig {
     pub fn resolve(topic: &ConfigMap, broker: &BrokerConfig) -> Result<Self, ConfigError> {
         let get = Getter { topic, broker };
         let policy = get.text("cleanup.policy")?;
-        Ok(Self {
+        let config = Self {
             cleanup_policy: CleanupPolicy {
                 delete: policy.contains("delete"),
                 compact: policy.contains("compact"),
@@ -180,6 +187,15 @@ impl TopicConfig {
             message_timestamp_before_max_ms: get.number("message.timestamp.before.max.ms")?,
             message_timestamp_type: get.word("message.timestamp.type", TimestampType::parse)?,
             min_insync_replicas: get.number("min.insync.replicas")?,
+            tier: TopicTier::of(
+                get.word("remote.storage.enable", parse_boolean)?,
+                get.word("remote.log.copy.disable", parse_boolean)?,
+                get.word("remote.log.delete.on.disable", parse_boolean)?,
+            ),
+            local_retention: LocalRetention {
+                bytes: get.number("local.retention.bytes")?,
+                ms: get.number("local.retention.ms")?,
+            },
             retention_bytes: get.number("retention.bytes")?,
             retention_ms: get.number("retention.ms")?,
             segment_bytes: get.number("segment.bytes")?,
@@ -188,7 +204,9 @@ impl TopicConfig {
             segment_ms: get.number("segment.ms")?,
             unclean_leader_election_enable: get
                 .word("unclean.leader.election.enable", parse_boolean)?,
-        })
+        };
+        tier_config::check_topic(&config, &broker.tier)?;
+        Ok(config)
     }
 }
 

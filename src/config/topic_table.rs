@@ -19,8 +19,6 @@ pub(super) const COMPRESSION_TYPES: &[&str] =
 /// What `durability` accepts.
 pub(super) const DURABILITIES: &[&str] = &["auto", "fsync", "os"];
 
-pub(super) const TIER: &str = "tiered storage";
-
 const fn same(name: &'static str) -> Synonym {
     Synonym { name, factor: 1 }
 }
@@ -164,8 +162,7 @@ pub(super) const TOPIC: &[Definition] = &[
         AtLeast(-2),
         [same("log.local.retention.bytes")],
         "How many bytes are kept on the local disk after they were tiered; -2 follows retention.bytes."
-    )
-    .idle(),
+    ),
     topic!(
         "local.retention.ms",
         Long,
@@ -173,8 +170,7 @@ pub(super) const TOPIC: &[Definition] = &[
         AtLeast(-2),
         [same("log.local.retention.ms")],
         "How long segments are kept on the local disk after they were tiered; -2 follows retention.ms."
-    )
-    .idle(),
+    ),
     topic!(
         "max.compaction.lag.ms",
         Long,
@@ -280,27 +276,24 @@ pub(super) const TOPIC: &[Definition] = &[
         "false",
         Any,
         [],
-        "Stop moving segments to the tier; what is already there stays readable."
-    )
-    .idle(),
+        "Stop copying segments to the tier; what is already there stays readable."
+    ),
     topic!(
         "remote.log.delete.on.disable",
         Boolean,
         "false",
         Any,
         [],
-        "Remove the data in the tier when tiering is turned off for the topic."
-    )
-    .idle(),
+        "Whether what is in the tier may be removed, so that remote.storage.enable can be turned off."
+    ),
     topic!(
         "remote.storage.enable",
         Boolean,
         "false",
         Any,
         [],
-        "Move sealed segments to object storage."
-    )
-    .only(&[], TIER),
+        "Keep closed segments in the tier, as Parquet; local.retention.* says how long they stay on the local disk as well."
+    ),
     topic!(
         "retention.bytes",
         Long,

@@ -161,6 +161,10 @@ pub trait Disk: Send + Sync + Debug {
     /// Renames a file or directory, replacing any file with the new name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Gives a file a second name, in one step, unless that name is taken: then it fails with
+    /// [`io::ErrorKind::AlreadyExists`]. Of several that want one name, one gets it.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+
     /// Removes a file.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
 

@@ -2,6 +2,18 @@
 
 use crate::record::{Compression, TimestampType};
 
+/// How much of what the tier has as well stays on this disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalRetention {
+    /// Delete tiered segments whose newest record is older; -1 for never (`local.retention.ms`).
+    pub ms: i64,
+    /// Delete the oldest tiered segments while the log takes more on this disk; -1 for never
+    /// (`local.retention.bytes`).
+    pub bytes: i64,
+    /// Whether segments are copied to the tier, so that none may be deleted before (not `remote.log.copy.disable`).
+    pub copies: bool,
+}
+
 /// The settings of one partition's log, resolved from broker and topic configuration by the caller.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
@@ -20,6 +32,9 @@ pub struct LogConfig {
     pub retention_ms: i64,
     /// Delete the oldest segments while the log is larger; -1 for never (`retention.bytes`).
     pub retention_bytes: i64,
+    /// Set for a topic with a tier (`remote.storage.enable`): the limits above are then those of the whole, which
+    /// the tier enforces.
+    pub local_retention: Option<LocalRetention>,
     /// The largest batch that is accepted (`max.message.bytes`).
     pub max_message_bytes: u32,
     /// Who sets the timestamps (`message.timestamp.type`).
@@ -72,6 +87,7 @@ impl Default for LogConfig {
             index_interval_bytes: 4096,
             retention_ms: 7 * 24 * HOUR_MS,
             retention_bytes: -1,
+            local_retention: None,
             max_message_bytes: 1_048_588,
             message_timestamp_type: TimestampType::CreateTime,
             message_timestamp_before_max_ms: i64::MAX,

@@ -29,6 +29,8 @@
 //! - `LOG-7` Offsets ascend, and so do the epochs of their leaders (`EPOCH-1`).
 //! - `LOG-8` What a `read_committed` consumer may see is decided: its transaction has ended, and the end is below the
 //!   high watermark (`PRD-2`, `STB-1`); which transactions were aborted is known as long as their records are there (`TXI-1`).
+//! - `LOG-9` A log starts before what is on this disk only as far as a tier has what lies between; what the tier is not known to
+//!   have is not deleted for its sake (`RET-0`).
 //!
 //! # Why there is no cache of the newest appends
 //!
@@ -106,14 +108,14 @@ mod writer;
 
 pub use append::Append;
 pub use compaction::{Cleaned, Cleaner, CleanerLimits, CleanerSummary, Dirtiness, Progress};
-pub use config::LogConfig;
+pub use config::{LocalRetention, LogConfig};
 pub use directory::{CheckpointedOffsets, LogDirectory, PartitionDirectory};
 pub use epochs::{Divergence, EpochCache, EpochEnd, EpochEntry};
 pub use health::Health;
 pub use predecessor::Predecessor;
 pub use producers::{AbortedTransaction, ProducerBatch, ProducerState};
 pub use properties::MetaProperties;
-pub use reader::{HighWatermark, LogReader, ReadRequest, ReadResult, Verifier};
+pub use reader::{ClosedSegment, HighWatermark, LogReader, ReadRequest, ReadResult, Verifier};
 pub use recovery::{OpenOptions, RecoveryReport};
 pub use retention::Deleted;
 pub use sync::SyncHandle;

@@ -46,6 +46,17 @@ pub struct ReadResult {
     pub log_end_offset: Offset,
 }
 
+/// A segment that nothing is appended to any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClosedSegment {
+    /// Its first offset.
+    pub base_offset: Offset,
+    /// Where the next segment begins.
+    pub end_offset: Offset,
+    /// Its size.
+    pub size_bytes: u64,
+}
+
 /// Reads a log; cheap to clone, valid for as long as it is held.
 #[derive(Clone, Debug)]
 pub struct LogReader {
@@ -94,6 +105,12 @@ impl LogReader {
         self.shared.local_start()
     }
 
+    /// The offset behind the last one that the tier is known to have; none without a tier, and before that is known.
+    #[must_use]
+    pub fn tiered_end_offset(&self) -> Option<Offset> {
+        Some(self.shared.tiered_end()).filter(|end| end.0 >= 0)
+    }
+
     /// The offset that the next record gets.
     #[must_use]
     pub fn log_end_offset(&self) -> Offset {
@@ -112,6 +129,12 @@ impl LogReader {
         self.shared.synced().recovery_point
     }
 
+    /// The most bytes that the records of a batch may have uncompressed.
+    #[must_use]
+    pub fn uncompressed_bytes_max(&self) -> usize {
+        self.shared.uncompressed_bytes_max
+    }
+
     /// The size of all segments.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
@@ -122,6 +145,19 @@ impl LogReader {
     #[must_use]
     pub fn segment_count(&self) -> usize {
         self.shared.view.load().segments.len()
+    }
+
+    /// The closed segments that lie wholly below an offset, oldest first.
+    #[must_use]
+    pub fn closed_segments(&self, upper: Offset) -> Vec<ClosedSegment> {
+        let view = self.shared.view.load();
+        let following = view.segments.iter().skip(1);
+        let closed = view.segments.iter().zip(following).map(|(segment, next)| ClosedSegment {
+            base_offset: segment.base_offset,
+            end_offset: next.base_offset,
+            size_bytes: segment.size(),
+        });
+        closed.take_while(|segment| segment.end_offset <= upper).collect()
     }
 
     /// Reads whole batches. May wait for the disk: see [`LogReader::is_cold`].

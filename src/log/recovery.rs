@@ -185,7 +185,10 @@ impl Opening<'_> {
             None => (self.fresh(log_start)?, log_start),
         };
         let mut log = self.assemble(active);
-        let start = log_start.max(first.unwrap_or(log.active.segment.base_offset));
+        let local_start = log_start.max(first.unwrap_or(log.active.segment.base_offset));
+        // What is missing before the first segment may be in the tier (`LOG-9`).
+        let is_tiered = self.options.config.local_retention.is_some();
+        let start = if is_tiered { log_start } else { local_start };
         let mut active_end = log_end;
         if log_end < start {
             // Everything in the log is below its start offset: it starts over there, as in Kafka.
@@ -199,12 +202,12 @@ impl Opening<'_> {
         }
         sealed.push(Arc::clone(&log.active.segment));
         self.shared.view.store(Arc::new(View { segments: sealed }));
-        self.shared.reset_starts(start);
+        self.shared.open_at(start, local_start);
         self.shared.set_log_end(active_end);
         // Until somebody says more.
-        self.shared.reset_high_watermark(start);
+        self.shared.reset_high_watermark(local_start);
         self.finish_epochs(start, active_end);
-        self.load_producers(&inventory, start, &mut log)?;
+        self.load_producers(&inventory, local_start, &mut log)?;
         *self.shared.synced() = super::shared::Synced {
             generation: 0,
             recovery_point: if self.options.clean_shutdown {

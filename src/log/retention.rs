@@ -1,13 +1,15 @@
 //! What is removed from the front of a log: old segments, and records below a new log start offset.
 //!
 //! `RET-0`: retention deletes nothing that `Log::deletable_end` does not allow; who else needs the segments,
-//! a tier that has not copied them yet, has its say there.
+//! a tier that has not copied them yet, has its say there. Where a tier has what is deleted, the log goes on to start
+//! where it did, and only the local start moves: how long the whole is kept, the tier decides.
 //! `RET-1`: a segment's files are renamed to `.deleted` first and removed later; readers that still use
 //! it keep reading the old inode. `RET-2`: segments are removed oldest first, each durably before the next.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::config::LocalRetention;
 use super::layout;
 use super::shared::View;
 use super::writer::Log;
@@ -37,9 +39,13 @@ impl Log {
         if !self.config.delete_old {
             return Ok(deleted);
         }
+        let limits = self.limits();
         let end = self.deletable_end(high_watermark);
-        for round in [self.expired_count(now, end)?, self.surplus_count(end)] {
-            let (count, all) = round;
+        for round in 0..2 {
+            let (count, all) = match round {
+                0 => self.expired_count(limits.ms, now, end)?,
+                _ => self.surplus_count(limits.bytes, end),
+            };
             if all {
                 self.roll_at(self.log_end_offset(), now)?;
             }
@@ -50,15 +56,48 @@ impl Log {
         Ok(deleted)
     }
 
-    /// How far retention may delete (`RET-0`): to the high watermark.
+    /// How far retention may delete (`RET-0`): to the high watermark, and of a log whose segments are tiered to
+    /// where the tier is known to end.
     fn deletable_end(&self, high_watermark: Offset) -> Offset {
-        high_watermark.min(self.log_end_offset())
+        let end = high_watermark.min(self.log_end_offset());
+        match self.config.local_retention {
+            Some(local) if local.copies => end.min(self.shared.tiered_end()),
+            _ => end,
+        }
     }
 
-    /// How many segments from the first on are older than `retention.ms`, and whether the active one is
+    /// What is kept on this disk.
+    fn limits(&self) -> LocalRetention {
+        let all = LocalRetention {
+            ms: self.config.retention_ms,
+            bytes: self.config.retention_bytes,
+            copies: false,
+        };
+        self.config.local_retention.unwrap_or(all)
+    }
+
+    /// Hears which offsets the tier has, `end` not included, whenever its manifest was read or has changed. A log
+    /// that starts where neither the tier nor this disk has anything, as after a crash before the checkpoint of its
+    /// start was written, starts where there is something.
+    pub fn set_tiered(&mut self, start: Offset, end: Offset) {
+        self.shared.set_tiered_end(end);
+        self.raise_log_start(start.min(self.shared.local_start()));
+    }
+
+    /// Nobody says any more what the tier has: nothing is deleted because it has it.
+    pub fn forget_tiered(&mut self) {
+        self.shared.set_tiered_end(Offset::UNKNOWN);
+    }
+
+    /// How many segments from the first on are older than allowed, and whether the active one is
     /// among them.
-    fn expired_count(&self, now: TimestampMs, end: Offset) -> Result<(usize, bool)> {
-        if self.config.retention_ms < 0 {
+    fn expired_count(
+        &self,
+        retention_ms: i64,
+        now: TimestampMs,
+        end: Offset,
+    ) -> Result<(usize, bool)> {
+        if retention_ms < 0 {
             return Ok((0, false));
         }
         let view = self.shared.view.load();
@@ -69,7 +108,7 @@ impl Log {
             if newest.0 < 0 && segment.size() > 0 {
                 newest = self.active.created.min(now);
             }
-            let old = now.0.saturating_sub(newest.0) > self.config.retention_ms;
+            let old = now.0.saturating_sub(newest.0) > retention_ms;
             // Compaction may leave a sealed segment without batches.
             let emptied = segment.size() == 0 && segment.base_offset < active;
             if !emptied && (segment.size() == 0 || !old) || segment.next_offset() > end {
@@ -80,10 +119,10 @@ impl Log {
         Ok((count, count == view.segments.len()))
     }
 
-    /// How many segments from the first on may be deleted without the log becoming smaller than
-    /// `retention.bytes`.
-    fn surplus_count(&self, end: Offset) -> (usize, bool) {
-        let Ok(keep) = u64::try_from(self.config.retention_bytes) else { return (0, false) };
+    /// How many segments from the first on may be deleted without the log becoming smaller here than
+    /// `retention_bytes`.
+    fn surplus_count(&self, retention_bytes: i64, end: Offset) -> (usize, bool) {
+        let Ok(keep) = u64::try_from(retention_bytes) else { return (0, false) };
         let view = self.shared.view.load();
         let mut surplus =
             view.segments.iter().map(|segment| segment.size()).sum::<u64>().saturating_sub(keep);
@@ -165,8 +204,12 @@ impl Log {
         }
         // Readers first: after this nobody starts to read what is being deleted.
         self.shared.raise_local_start(first.base_offset);
-        // Nothing is kept elsewhere: the log starts where it starts here.
-        self.raise_log_start(first.base_offset);
+        let is_tiered =
+            self.config.local_retention.is_some() && first.base_offset <= self.shared.tiered_end();
+        if !is_tiered {
+            // Nothing is kept elsewhere: the log starts where it starts here (`LOG-9`).
+            self.raise_log_start(first.base_offset);
+        }
         self.shared.view.store(Arc::new(View { segments: kept.to_vec() }));
         let start = first.base_offset;
         self.shared.aborted_mut().retain(|entry| entry.last_offset >= start);

@@ -92,6 +92,8 @@ pub(super) struct Shared {
     pub(super) uncompressed_bytes_max: usize,
     log_start: AtomicI64,
     local_start: AtomicI64,
+    /// Where the tier ends, as far as that is known: -1 at first.
+    tiered_end: AtomicI64,
     log_end: AtomicI64,
     high_watermark: AtomicI64,
     /// How often files that a reader may have open were cut or replaced.
@@ -120,6 +122,7 @@ impl Shared {
             uncompressed_bytes_max,
             log_start: AtomicI64::new(0),
             local_start: AtomicI64::new(0),
+            tiered_end: AtomicI64::new(Offset::UNKNOWN.0),
             log_end: AtomicI64::new(0),
             high_watermark: AtomicI64::new(0),
             cuts: AtomicU64::new(0),
@@ -141,6 +144,16 @@ impl Shared {
     /// place to read from; a tier keeps what lies between the two.
     pub(super) fn local_start(&self) -> Offset {
         Offset(self.local_start.load(Ordering::Acquire))
+    }
+
+    /// The tier has every record of the log before it; [`Offset::UNKNOWN`] as long as nobody has said so.
+    pub(super) fn tiered_end(&self) -> Offset {
+        Offset(self.tiered_end.load(Ordering::Acquire))
+    }
+
+    /// What the tier has may shrink, too, when its files are found not to be of this log.
+    pub(super) fn set_tiered_end(&self, offset: Offset) {
+        self.tiered_end.store(offset.0, Ordering::Release);
     }
 
     pub(super) fn log_end(&self) -> Offset {
@@ -212,10 +225,15 @@ impl Shared {
         self.local_start.fetch_max(offset.0, Ordering::AcqRel);
     }
 
-    /// Sets where a log starts that was opened, starts over, or was cut to before its start; all of it is here.
+    /// Sets where a log starts that starts over, or was cut to before its start; all of it is here.
     pub(super) fn reset_starts(&self, offset: Offset) {
-        self.log_start.store(offset.0, Ordering::Release);
-        self.local_start.store(offset.0, Ordering::Release);
+        self.open_at(offset, offset);
+    }
+
+    /// Sets where a log starts that is opened, altogether and on this disk.
+    pub(super) fn open_at(&self, log_start: Offset, local_start: Offset) {
+        self.log_start.store(log_start.0, Ordering::Release);
+        self.local_start.store(local_start.max(log_start).0, Ordering::Release);
     }
 
     /// Publishes the end; the segments must have been published before.

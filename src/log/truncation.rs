@@ -126,6 +126,7 @@ impl Log {
         self.forget_derived(Offset::UNKNOWN)?;
         self.active = create_segment(&self.home, &self.shared, &self.config, offset, &self.env)?;
         self.shared.reset_starts(offset);
+        self.shared.set_tiered_end(Offset::UNKNOWN);
         self.shared.reset_high_watermark(offset);
         self.publish_cut(vec![Arc::clone(&self.active.segment)], offset);
         self.reload_producers(offset)?;

@@ -105,7 +105,13 @@ impl Log {
         if config.compacted {
             self.home.gaps.store(true, Ordering::Release);
         }
+        let leaves_tier = self.config.local_retention.is_some() && config.local_retention.is_none();
         self.config = config;
+        if leaves_tier {
+            // What is in the tier goes, as in Kafka: the log is what is here (`LOG-9`).
+            self.shared.set_tiered_end(Offset::UNKNOWN);
+            self.raise_log_start(self.shared.local_start());
+        }
     }
 
     /// A reader, for any thread.
@@ -427,6 +433,18 @@ impl Log {
             Ok(())
         };
         write().map_err(|error| Error::io("write", &path, error))
+    }
+
+    /// The producers as of an offset where a segment was begun, as a `.snapshot` file; none when that was not kept.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn producer_snapshot(&self, offset: Offset) -> Result<Option<Bytes>> {
+        let path = layout::file(&self.home.directory, offset, layout::SNAPSHOT);
+        let bytes = self.home.disk.read(&path).map_err(|error| Error::io("read", &path, error))?;
+        // A torn one is of no use to anybody.
+        Ok(bytes.filter(|bytes| snapshot::decode(bytes).is_ok()).map(Bytes::from))
     }
 
     fn flush_indexes_when_due(&mut self) {

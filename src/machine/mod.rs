@@ -24,6 +24,7 @@ pub mod purgatory;
 pub mod quorum;
 pub mod replica;
 pub mod replication_quota;
+pub mod tier;
 pub mod transaction;
 
 /// Events and time in, effects out.

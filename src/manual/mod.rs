@@ -55,5 +55,6 @@ pub mod glossary {}
 /// - `0025-brokers-ask-in-kafkas-frames.md`
 /// - `0026-a-scan-goes-on-from-a-group.md`
 /// - `0027-tables-are-runs-in-files.md`
+/// - `0028-the-tier.md`
 /// - `0029-engines-past-one-machine.md`
 pub mod decisions {}

@@ -24,6 +24,7 @@
 )]
 
 mod admin;
+mod archive;
 mod batch;
 mod batches;
 mod broker;

@@ -7,6 +7,7 @@
 //! - a scan in a forked child reads through the child's own session.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, UInt64Array};
@@ -24,7 +25,7 @@ use super::convert::{self, ReadArguments};
 use super::interop::{self, arrow_error};
 use super::stream::Stream;
 use super::whole::{self, Whole};
-use super::{process, runtime, types};
+use super::{archive, process, runtime, types};
 use crate::client::{
     Bound as Place, Client as Engine, DeadLetters, Scan as Bounds, ScanOptions, ScanReader,
 };
@@ -516,6 +517,26 @@ impl Scan {
     #[pyo3(signature = (plain, progress))]
     fn stream(slf: &Bound<'_, Self>, plain: bool, progress: Option<Py<PyAny>>) -> Stream {
         Stream::new(slf.clone().unbind(), plain, progress)
+    }
+
+    /// Writes the records to files of the tier below a folder; returns their paths.
+    fn to_parquet(
+        &self,
+        py: Python<'_>,
+        folder: PathBuf,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Vec<PathBuf>> {
+        if self.max_rows.is_some() {
+            let detail = "to_parquet() writes all records between the bounds: give end= instead of max_rows=";
+            return Err(Error::invalid(detail).into());
+        }
+        let engine = self.client.get().engine()?;
+        let (bounds, options) = (self.bounds.clone(), self.options.clone());
+        let is_here = self.process == process::current();
+        let scan = async move {
+            if is_here { Ok(bounds) } else { engine.scan_again(bounds.offsets(), options).await }
+        };
+        archive::write(py, scan, folder, progress)
     }
 
     pub(super) fn __arrow_c_schema__<'py>(

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::record::compression::{Codec, Compression, Scratch};
 use crate::record::header::{BatchHeader, HEADER_SIZE, TimestampType, corrupt, invalid, peek_size};
-use crate::record::walk::{RawRecord, WalkError, Walker, check_headers, header_at};
+use crate::record::walk::{RawRecord, WalkError, Walker, check_headers, header_at, part};
 use crate::types::{Offset, TimestampMs};
 
 /// One batch: its parsed header and its bytes.
@@ -316,8 +316,8 @@ impl<'a> RecordView<'a> {
         Self {
             offset: Offset(header.base_offset.0.wrapping_add(i64::from(raw.offset_delta))),
             timestamp,
-            key: nullable(data, raw.key_at, raw.key_size),
-            value: nullable(data, raw.value_at, raw.value_size),
+            key: raw.key(data),
+            value: raw.value(data),
             headers: Headers::of_raw(data, raw),
         }
     }
@@ -378,7 +378,7 @@ impl<'a> Iterator for Headers<'a> {
         let key_end = raw.key_at.saturating_add(raw.key_size);
         Some(Header {
             key: self.data.get(raw.key_at..key_end)?,
-            value: nullable(self.data, raw.value_at, raw.value_size),
+            value: part(self.data, raw.value_at, raw.value_size),
         })
     }
 
@@ -388,8 +388,3 @@ impl<'a> Iterator for Headers<'a> {
 }
 
 impl ExactSizeIterator for Headers<'_> {}
-
-fn nullable(data: &[u8], at: usize, size: i32) -> Option<&[u8]> {
-    let size = usize::try_from(size).ok()?;
-    data.get(at..at.saturating_add(size))
-}

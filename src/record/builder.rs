@@ -144,34 +144,8 @@ impl BatchBuilder {
         headers: &[Header<'_>],
     ) -> Result<()> {
         let base = self.base_timestamp.unwrap_or(timestamp.0);
-        let timestamp_delta = timestamp.0.wrapping_sub(base);
-        let offset_delta_wide = i64::from(offset_delta);
-        let body = 1_usize
-            .saturating_add(varint_size(timestamp_delta))
-            .saturating_add(varint_size(offset_delta_wide))
-            .saturating_add(nullable_size(key))
-            .saturating_add(nullable_size(value))
-            .saturating_add(headers_size(headers));
-        let total = self.buffer.len().saturating_add(body).saturating_add(5);
-        if i32::try_from(total).is_err() {
-            return Err(too_large());
-        }
-        self.buffer.reserve(body.saturating_add(5).saturating_add(HEAD_MAX));
-        let mut head = Head { bytes: [0; HEAD_MAX], size: 0 };
-        head.put_varint(body as i64);
-        head.put(0);
-        head.put_varint(timestamp_delta);
-        head.put_varint(offset_delta_wide);
-        head.put_varint(key.map_or(-1, |key| key.len() as i64));
-        head.append_to(&mut self.buffer);
-        self.buffer.extend_from_slice(key.unwrap_or_default());
-        put_nullable(&mut self.buffer, value);
-        put_varint(&mut self.buffer, headers.len() as i64);
-        for header in headers {
-            put_varint(&mut self.buffer, header.key.len() as i64);
-            self.buffer.extend_from_slice(header.key);
-            put_nullable(&mut self.buffer, header.value);
-        }
+        let deltas = (timestamp.0.wrapping_sub(base), offset_delta);
+        put_record(&mut self.buffer, deltas, key, value, headers)?;
         self.base_timestamp = Some(base);
         self.max_timestamp = self.max_timestamp.max(timestamp.0);
         self.last_offset_delta = offset_delta;
@@ -276,6 +250,45 @@ impl BatchBuilder {
         renew_crc(&mut bytes)?;
         Ok(Bytes::from(bytes))
     }
+}
+
+/// Appends a record, given by its distances from the base timestamp and the base offset, in the shortest encoding.
+#[inline]
+pub(super) fn put_record(
+    buffer: &mut Vec<u8>,
+    (timestamp_delta, offset_delta): (i64, i32),
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    headers: &[Header<'_>],
+) -> Result<()> {
+    let offset_delta_wide = i64::from(offset_delta);
+    let body = 1_usize
+        .saturating_add(varint_size(timestamp_delta))
+        .saturating_add(varint_size(offset_delta_wide))
+        .saturating_add(nullable_size(key))
+        .saturating_add(nullable_size(value))
+        .saturating_add(headers_size(headers));
+    let total = buffer.len().saturating_add(body).saturating_add(5);
+    if i32::try_from(total).is_err() {
+        return Err(too_large());
+    }
+    buffer.reserve(body.saturating_add(5).saturating_add(HEAD_MAX));
+    let mut head = Head { bytes: [0; HEAD_MAX], size: 0 };
+    head.put_varint(body as i64);
+    head.put(0);
+    head.put_varint(timestamp_delta);
+    head.put_varint(offset_delta_wide);
+    head.put_varint(key.map_or(-1, |key| key.len() as i64));
+    head.append_to(buffer);
+    buffer.extend_from_slice(key.unwrap_or_default());
+    put_nullable(buffer, value);
+    put_varint(buffer, headers.len() as i64);
+    for header in headers {
+        put_varint(buffer, header.key.len() as i64);
+        buffer.extend_from_slice(header.key);
+        put_nullable(buffer, header.value);
+    }
+    Ok(())
 }
 
 /// The most that a record of these sizes can occupy in a batch, for a producer that must decide

@@ -49,6 +49,7 @@ mod builder;
 mod compression;
 pub mod control;
 mod header;
+mod rebuild;
 mod validate;
 mod walk;
 
@@ -59,6 +60,7 @@ pub use header::{
     Attributes, BatchHeader, HEADER_SIZE, LENGTH_PREFIX_SIZE, TimestampType,
     patch_base_offset_and_epoch, patch_max_timestamp, patch_producer, patch_transaction, peek_size,
 };
+pub use rebuild::BatchRebuilder;
 pub use validate::{AppendFacts, AppendRules, validate_for_append};
 pub(crate) use walk::ShortRecord;
 pub use walk::{RawRecord, WalkError, Walker, check_headers};

@@ -71,6 +71,29 @@ pub struct RawRecord {
     pub end: usize,
 }
 
+impl RawRecord {
+    /// The key, in the walked bytes; none for a null key.
+    #[must_use]
+    #[inline]
+    pub fn key<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        part(bytes, self.key_at, self.key_size)
+    }
+
+    /// The value, in the walked bytes; none for a null value.
+    #[must_use]
+    #[inline]
+    pub fn value<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        part(bytes, self.value_at, self.value_size)
+    }
+}
+
+/// A field that may be null, which its size then says.
+#[inline]
+pub(super) fn part(bytes: &[u8], at: usize, size: i32) -> Option<&[u8]> {
+    let size = usize::try_from(size).ok()?;
+    bytes.get(at..at.saturating_add(size))
+}
+
 /// A record without headers whose numbers are small, as deltas and positions in the walked bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ShortRecord {

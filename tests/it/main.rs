@@ -31,6 +31,7 @@ mod stalled_disk;
 mod support;
 #[path = "../support/three.rs"]
 mod three;
+mod tier;
 mod topics;
 mod transactions;
 mod transactions_of_three;

@@ -112,8 +112,7 @@ class BrokerProcess:
         line = self.process.stdout.readline()
         watchdog.cancel()
         if not line.startswith("ready bootstrap="):
-            self.process.kill()
-            self.process.wait()
+            self.kill()
             msg = f"no ready line but {line!r}; stderr:\n{self.stderr()}"
             raise RuntimeError(msg)
         self.bootstrap = line.split()[1].removeprefix("bootstrap=")

@@ -2,7 +2,7 @@
 
 use ottla::env::Env;
 use ottla::error::ErrorCode;
-use ottla::log::{Log, LogConfig};
+use ottla::log::{LocalRetention, Log, LogConfig};
 use ottla::types::{Offset, TimestampMs};
 
 use crate::support::{EPOCH, batch, create, read_all, reopen};
@@ -85,4 +85,65 @@ fn records_are_deleted_up_to_the_high_watermark_only() {
         ottla::log::OpenOptions { log_start_offset: Offset(50), ..crate::support::options(config) };
     let (log, _) = Log::open(&Env::real(), &path, options).unwrap();
     assert_eq!(log.log_start_offset(), Offset(50));
+}
+
+#[test]
+fn the_local_limits_delete_what_the_tier_has_and_the_log_starts_where_it_did() {
+    let directory = tempfile::tempdir().unwrap();
+    let local = LocalRetention { ms: -1, bytes: 2000, copies: true };
+    let config = LogConfig {
+        segment_bytes: 900,
+        retention_ms: 1,
+        retention_bytes: 1,
+        local_retention: Some(local),
+        ..LogConfig::default()
+    };
+    let mut log = filled(directory.path(), config.clone());
+    let retain = |log: &mut Log| {
+        log.apply_retention(TimestampMs(10_000), Offset(100)).unwrap();
+        (log.log_start_offset().0, log.reader().local_start_offset().0)
+    };
+    assert_eq!(retain(&mut log), (0, 0), "nobody has said what the tier has");
+    log.set_tiered(Offset(0), Offset(60));
+    let (start, here) = retain(&mut log);
+    assert!(start == 0 && (45..=60).contains(&here), "{start} {here}");
+    assert!(log.reader().size_bytes() > 2900, "the tier has no more");
+    log.set_tiered(Offset(0), Offset(99));
+    assert_eq!(retain(&mut log).0, 0);
+    assert!((2000..2900).contains(&log.reader().size_bytes()));
+    log.forget_tiered();
+    let before = log.reader().size_bytes();
+    log.update_config(LogConfig {
+        local_retention: Some(LocalRetention { bytes: 1000, ..local }),
+        ..config.clone()
+    });
+    retain(&mut log);
+    assert_eq!(log.reader().size_bytes(), before, "nobody says it any more");
+    // A start that the tier does not have, and this disk has not either, is none.
+    log.set_tiered(Offset(20), Offset(60));
+    assert_eq!(log.log_start_offset(), Offset(20));
+    // Nothing is copied any more: the limits are those of the whole, and what goes is gone.
+    log.update_config(LogConfig {
+        local_retention: Some(LocalRetention { ms: -1, bytes: 1000, copies: false }),
+        ..config.clone()
+    });
+    let (start, here) = retain(&mut log);
+    assert!(start == here && here > 60, "{start} {here}");
+    assert_eq!(log.reader().epochs().first().map(|entry| entry.start_offset.0), Some(start));
+}
+
+#[test]
+fn a_log_that_loses_its_tier_starts_on_this_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let local = LocalRetention { ms: 0, bytes: -1, copies: true };
+    let config =
+        LogConfig { segment_bytes: 900, local_retention: Some(local), ..LogConfig::default() };
+    let mut log = filled(directory.path(), config.clone());
+    log.set_tiered(Offset(0), Offset(60));
+    log.apply_retention(TimestampMs(10_000), Offset(100)).unwrap();
+    let here = log.reader().local_start_offset();
+    assert!(log.log_start_offset() == Offset(0) && here > Offset(40));
+    log.update_config(LogConfig { local_retention: None, ..config });
+    assert_eq!(log.log_start_offset(), here);
+    assert_eq!(read_all(&log.reader()).unwrap().first().map(|first| first.0), Some(here.0));
 }

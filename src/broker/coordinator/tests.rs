@@ -249,6 +249,7 @@ impl<K: Kind<Attendant = ()>> Rig<K> {
             health: storage.health().clone(),
             parking: Arc::new(Parking::new()),
             isr_requests: Arc::default(),
+            store: None,
             volatile: false,
         };
         let image = PartitionImage {

@@ -15,8 +15,10 @@
 //! NOT_LEADER_OR_FOLLOWER; FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH; one of the two for a follower that is no
 //! replica; UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID; FETCH_SESSION_ID_NOT_FOUND,
 //! INVALID_FETCH_SESSION_EPOCH, FETCH_SESSION_TOPIC_ID_ERROR; UNSUPPORTED_COMPRESSION_TYPE for a zstd
-//! topic before v10; KAFKA_STORAGE_ERROR (NOT_LEADER_OR_FOLLOWER up to v5, which does not know it).
+//! topic before v10; KAFKA_STORAGE_ERROR (NOT_LEADER_OR_FOLLOWER up to v5, which does not know it), also where a file of
+//! the tier is damaged, missing or cannot be reached; OFFSET_MOVED_TO_TIERED_STORAGE for a follower below the local start.
 
+mod cold;
 mod following;
 
 use std::sync::{Arc, PoisonError};
@@ -301,7 +303,7 @@ async fn read_or_wait(
     max_wait: Duration,
 ) -> Vec<Result<FetchRead>> {
     let came = Read::First(call.state.env().clock.monotonic());
-    let first = read_warm(&call.state.env().threads, targets, limits, came).await;
+    let first = read_everywhere(call, targets, limits, came).await;
     if max_wait.is_zero() || targets.is_empty() || is_enough(targets, &first, limits) {
         return first;
     }
@@ -316,7 +318,7 @@ async fn read_or_wait(
     drop(first);
     loop {
         // Park first, read afterwards: whatever moves in between wakes the wait below.
-        let reads = read_warm(&call.state.env().threads, targets, limits, Read::Later).await;
+        let reads = read_everywhere(call, targets, limits, Read::Later).await;
         if is_enough(targets, &reads, limits) {
             return reads;
         }
@@ -336,7 +338,9 @@ fn is_enough(targets: &[Target], reads: &[Result<FetchRead>], limits: &Limits) -
     let mut bytes = 0;
     for (target, read) in targets.iter().zip(reads) {
         match read {
-            Ok(read) if is_news(&target.interest, read, limits.fetcher) => return true,
+            Ok(read) if read.is_cold || is_news(&target.interest, read, limits.fetcher) => {
+                return true;
+            }
             Ok(read) if read.diverging.is_none() && read.preferred.is_none() => {
                 bytes += read.records.len();
             }
@@ -355,10 +359,19 @@ fn is_news(interest: &FetchInterest, read: &FetchRead, fetcher: Fetcher) -> bool
             || read.log_start_offset > log_start)
 }
 
+/// Reads from this disk, and what it has no more from the tier: the one place of a fetch that may wait for bytes.
+async fn read_everywhere(
+    call: &Call<'_>,
+    targets: &Arc<[Target]>,
+    limits: &Limits,
+    which: Read,
+) -> Vec<Result<FetchRead>> {
+    let mut reads = read_warm(&call.state.env().threads, targets, limits, which).await;
+    cold::fill(call, targets, limits, &mut reads).await;
+    reads
+}
+
 /// Reads on a blocking thread when the read would have to wait for the disk.
-///
-/// What a partition has elsewhere, between its log start and its local start, would be awaited here as well: the
-/// one place of a fetch that may wait for bytes.
 async fn read_warm(
     threads: &Threads,
     targets: &Arc<[Target]>,

@@ -1,32 +1,41 @@
 //! ListOffsets: v1-v11.
 //!
 //! Behaviour: latest (-1) is the end that the isolation level may read, with the leader epoch; earliest
-//! (-2) and earliest local (-4) are where the log starts, altogether and on this disk, which is the same
-//! offset, with the epoch of that record; max timestamp
-//! (-3) is the record with the largest timestamp; the latest tiered offset (-5) is -1, as there is no
-//! tier; earliest pending upload (-6) likewise. A timestamp finds the first record that is not older,
-//! by its own timestamp, not that of its batch; when there is none, the offset is -1 without an
-//! error. A record at or beyond the readable end is not found either. Versions: v2 isolation; v4
+//! (-2) and earliest local (-4) are where the log starts, altogether and on this disk, with the epoch of that record; max
+//! timestamp (-3) is the record with the largest timestamp on this disk; the latest tiered offset (-5) is the last one in the
+//! tier, or -1; earliest pending upload (-6) is the one behind it. A timestamp finds the first record that is not older,
+//! by its own timestamp, not that of its batch, in the tier or else on this disk; when there is none, the offset is -1
+//! without an error. A record at or beyond the readable end is not found either. Versions: v2 isolation; v4
 //! leader epochs; v7 max timestamp (KIP-734); v8 earliest local (KIP-405); v9 latest tiered; v10
-//! timeout (nothing here waits for remote storage); v11 earliest pending upload. Errors:
+//! timeout, which a search in the tier does not exceed; v11 earliest pending upload. Errors:
 //! UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH;
 //! OFFSET_NOT_AVAILABLE (before v5 LEADER_NOT_AVAILABLE) for the end, or what may lie beyond it, while a new leader does
 //! not know how far its followers are; UNSUPPORTED_VERSION for a special timestamp newer than the request; INVALID_REQUEST for a
-//! partition that is listed twice; KAFKA_STORAGE_ERROR.
+//! partition that is listed twice; KAFKA_STORAGE_ERROR; REQUEST_TIMED_OUT.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use tokio::time::Instant;
 
 use super::topics::{TopicKey, Topics};
 use crate::broker::blocking::blocking;
 use crate::broker::dispatch::Call;
 use crate::broker::partition::{Isolation, Partition};
+use crate::broker::storage::log_config;
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopicResponse,
 };
 use crate::types::{LeaderEpoch, Offset, PartitionIndex, TimestampMs};
+
+/// How long the tier is searched for a request that does not say.
+const TIER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many partitions are searched at a time.
+const SEARCHES: usize = 4;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -68,12 +77,19 @@ pub(in crate::broker) async fn handle(
         let one = |lookup: Lookup| by_timestamp(&*lookup.partition?, lookup.timestamp, isolation);
         lookups.into_iter().map(one).collect()
     };
-    let answers = if lookups.iter().any(searches) {
+    let cold = search_tier(call, request, &lookups, isolation).await;
+    let mut answers = if lookups.iter().any(searches) {
         // A search reads indexes and batches, possibly from disk.
         blocking(&call.state.env().threads, move || Ok(answer(lookups))).await?
     } else {
         answer(lookups)
     };
+    for (answer, cold) in answers.iter_mut().zip(cold) {
+        // What the tier has comes before what is here.
+        if let Some(cold) = cold {
+            *answer = cold;
+        }
+    }
     let mut answers = answers.into_iter();
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
@@ -84,6 +100,44 @@ pub(in crate::broker) async fn handle(
         topics.push(ListOffsetsTopicResponse { name: topic.name.clone(), partitions });
     }
     Ok(ListOffsetsResponse { topics, ..ListOffsetsResponse::default() })
+}
+
+/// Looks for timestamps in the tier; an answer for each partition that has one there, or an error.
+async fn search_tier(
+    call: &Call<'_>,
+    request: &ListOffsetsRequest,
+    lookups: &[Lookup],
+    isolation: Isolation,
+) -> Vec<Option<Result<Found>>> {
+    let timeout = match call.context.api_version {
+        10.. if request.timeout_ms > 0 => {
+            Duration::from_millis(request.timeout_ms.unsigned_abs().into())
+        }
+        _ => TIER_TIMEOUT,
+    };
+    let deadline = Instant::now() + timeout;
+    let search = |lookup: &Lookup| {
+        let target = (TimestampMs(lookup.timestamp), lookup.partition.as_ref().ok().cloned());
+        async move {
+            let (timestamp, Some(partition)) = target else { return None };
+            if timestamp.0 < 0 {
+                return None;
+            }
+            let limit =
+                log_config(&partition.config(), &call.state.config()).uncompressed_bytes_max;
+            let (tier, end) = (call.state.tier_reader(), partition.end(isolation));
+            let found = partition.find_in_tier(tier, (timestamp, limit), end);
+            match tokio::time::timeout_at(deadline, found).await {
+                Ok(found) => found.map(|found| found.map(Some)).transpose(),
+                Err(_elapsed) => {
+                    let what = format!("the tier of {} to be searched", partition.name());
+                    Some(Err(Error::timeout(&what, timeout)))
+                }
+            }
+        }
+    };
+    let searches: Vec<_> = lookups.iter().map(search).collect();
+    futures::stream::iter(searches).buffered(SEARCHES).collect().await
 }
 
 fn find_all(call: &Call<'_>, request: &ListOffsetsRequest) -> Vec<Lookup> {
@@ -157,6 +211,16 @@ fn find(
     Ok(partition)
 }
 
+fn at_or_unknown(
+    partition: &Partition,
+    offset: Option<Offset>,
+) -> (TimestampMs, Offset, LeaderEpoch) {
+    let epoch = offset.and_then(|offset| partition.reader().epoch_of(offset));
+    let (offset, epoch) =
+        (offset.unwrap_or(Offset::UNKNOWN), epoch.unwrap_or(LeaderEpoch::UNKNOWN));
+    (TimestampMs::NONE, offset, epoch)
+}
+
 fn by_timestamp(partition: &Partition, timestamp: i64, isolation: Isolation) -> Result<Found> {
     let end = partition.end(isolation);
     let reader = partition.reader();
@@ -180,8 +244,18 @@ fn by_timestamp(partition: &Partition, timestamp: i64, isolation: Isolation) -> 
             }
             Ok(found)
         }
-        LATEST_TIERED | EARLIEST_PENDING_UPLOAD => {
-            Ok(Some((TimestampMs::NONE, Offset::UNKNOWN, LeaderEpoch::UNKNOWN)))
+        LATEST_TIERED => {
+            let last = reader.tiered_end_offset().map(|end| end.plus(-1));
+            Ok(Some(at_or_unknown(partition, last)))
+        }
+        EARLIEST_PENDING_UPLOAD => {
+            let (start, local) = (reader.log_start_offset(), reader.local_start_offset());
+            let pending = match reader.tiered_end_offset() {
+                Some(end) => Some(end.max(start)),
+                // Nothing was copied yet; or it was, and this broker does not know how much.
+                None => (partition.config().tier.is_enabled() && local == start).then_some(start),
+            };
+            Ok(Some(at_or_unknown(partition, pending)))
         }
         _ => {
             let found = reader.offset_for_timestamp(TimestampMs(timestamp), end)?;

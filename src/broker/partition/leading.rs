@@ -82,6 +82,10 @@ impl Partition {
         };
         let leader_end = self.reader.log_end_offset();
         let mut read = self.fetch(interest, room, Isolation::Everything, Source::Leader)?;
+        if read.is_cold {
+            let context = format!("{} has offset {} in its tier", self.name, interest.fetch_offset);
+            return Err(Error::kafka(ErrorCode::OffsetMovedToTieredStorage, context));
+        }
         let is_alike = read.diverging.is_none();
         #[cfg(feature = "sim")]
         let is_alike = is_alike || is_planted(Mutation::TrustsDiverged);

@@ -193,6 +193,7 @@ impl Partition {
             closed: None,
         }));
         self.publish(state, &assigned);
+        self.settle_tier(config);
         Ok(())
     }
 
@@ -207,6 +208,9 @@ impl Partition {
         state.fail_waiting(|| words::partition_closed(code, &self.name));
         drop(state);
         self.parking.wake(&self.key);
+        if let Some(tier) = self.tier() {
+            tier.wake();
+        }
     }
 }
 

@@ -82,6 +82,7 @@ fn open_on(
         health,
         parking: Arc::new(Parking::new()),
         isr_requests: Arc::default(),
+        store: None,
         volatile: false,
     };
     let brokers = MetadataImage::default();

@@ -35,7 +35,7 @@ const ROOT: u64 = 0;
 /// An error for a call to raise.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// The call: `write`, `sync`, `open`, `rename`, `remove`, `create`, `set_len` or `sync_dir`.
+    /// The call: `write`, `sync`, `open`, `rename`, `remove`, `create`, `link`, `set_len` or `sync_dir`.
     pub call: &'static str,
     /// Only for paths that end like this.
     pub path_suffix: String,
@@ -349,7 +349,8 @@ impl State {
             Some(Node::File(file)) => file.data.len() as u64,
             _ => 0,
         };
-        entries.flatten().map(size).sum()
+        // A file with two names is there once.
+        entries.flatten().collect::<BTreeSet<_>>().into_iter().map(size).sum()
     }
 
     fn reboot(&mut self) {
@@ -516,6 +517,19 @@ impl Disk for SimDisk {
             state.dir(new)?.change(Change::Link(new_name, id));
             state.dir(old)?.change(Change::Unlink(old_name));
         }
+        Ok(())
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.running()?;
+        let id = state.find(from)?;
+        state.file(id)?;
+        if state.find(to).is_ok() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.changing("link", to)?;
+        let (parent, name) = split(to)?;
+        state.dir(parent)?.change(Change::Link(name, id));
         Ok(())
     }
 

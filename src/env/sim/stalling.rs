@@ -77,6 +77,11 @@ impl Disk for StallingDisk {
         self.inner.rename(from, to)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.gate.pass();
+        self.inner.link(from, to)
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.gate.pass();
         self.inner.remove_file(path)

@@ -265,3 +265,5 @@ mod eligible_tests;
 mod properties;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tier_tests;

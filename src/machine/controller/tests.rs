@@ -17,7 +17,7 @@ impl Cluster {
         Self::with_settings(&[])
     }
 
-    fn with_settings(settings: &[(&str, &str)]) -> Self {
+    pub(super) fn with_settings(settings: &[(&str, &str)]) -> Self {
         let session = [("broker.session.timeout.ms", "9000")];
         let settings = session.iter().chain(settings);
         let settings = settings.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -40,7 +40,7 @@ impl Cluster {
         Self::with_settings(&[("controller.quorum.voters", &voters.join(","))]).start(count, &[])
     }
 
-    fn start(mut self, count: i32, racks: &[&str]) -> Self {
+    pub(super) fn start(mut self, count: i32, racks: &[&str]) -> Self {
         let cluster = &mut self;
         for id in 1..=count {
             let rack = racks.iter().copied().cycle().nth(usize::try_from(id - 1).unwrap());
@@ -218,7 +218,7 @@ fn bad_topics_are_refused_without_a_trace() {
     cluster.check_refused(
         config("remote.storage.enable", Some("true")),
         Code::InvalidConfig,
-        "tiered storage",
+        "Tiered Storage functionality is disabled",
     );
 }
 

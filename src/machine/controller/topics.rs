@@ -8,7 +8,9 @@ use super::items::{CreatedTopic, DeletedTopic, NewPartitions, NewTopic, TopicRef
 use super::names::{Collisions, METADATA_TOPIC, check_topic_name};
 use super::placement::{check_assignment, place};
 use super::{Controller, PARTITIONS_PER_COMMAND_MAX};
-use crate::config::{BrokerConfig, ConfigMap, Scope, TopicConfig, check_all};
+use crate::config::{
+    BrokerConfig, ConfigMap, Scope, TopicConfig, check_all, check_local_retention, has_tier,
+};
 use crate::error::ErrorCode;
 use crate::machine::metadata::{
     ConfigResource, MetadataRecord, PartitionImage, PartitionRecord, TopicImage,
@@ -97,8 +99,13 @@ impl Controller {
             return Err(Refusal::new(ErrorCode::InvalidTopicException, text));
         }
         let configs = checked_settings(topic.configs.clone())?;
-        TopicConfig::resolve(&configs, &batch.inherited)?;
+        check_local_retention(&TopicConfig::resolve(&configs, &batch.inherited)?)?;
         let rows = self.rows(&topic, batch)?;
+        if has_tier(&configs)
+            && let Some(row) = rows.iter().find(|row| row.len() > 1)
+        {
+            return Err(one_replica(&name, row.len()));
+        }
         self.give(&mut batch.room, &name, &rows)?;
         batch.collisions.insert(&name);
         let id = if batch.validate_only { Uuid::ZERO } else { self.unused_topic_id() };
@@ -385,6 +392,15 @@ fn unknown(topic: &TopicRef) -> Refusal {
             Refusal::new(ErrorCode::UnknownTopicId, format!("there is no topic with id {id}"))
         }
     }
+}
+
+/// Followers cannot begin where the tier of their leader ends yet.
+pub(super) fn one_replica(topic: &str, count: usize) -> Refusal {
+    let text = format!(
+        "topic '{topic}' has a tier (remote.storage.enable=true), and such a topic can have one replica in this \
+         version, not {count}"
+    );
+    Refusal::new(ErrorCode::InvalidReplicationFactor, text)
 }
 
 pub(super) fn duplicate(what: &str, name: &str) -> Refusal {

@@ -224,8 +224,17 @@ impl Peer {
     }
 
     pub(crate) async fn create_topic(&self, name: &str) -> Result<(), Error> {
+        self.create(Self::topic(name)).await
+    }
+
+    /// A topic as all others.
+    pub(crate) fn topic(name: &str) -> NewTopic {
+        NewTopic::new(name, PARTITIONS)
+    }
+
+    pub(crate) async fn create(&self, topic: NewTopic) -> Result<(), Error> {
         let Connected { client, .. } = self.connect().await;
-        let made = client.admin().create_topics(&[NewTopic::new(name, PARTITIONS)], false).await?;
+        let made = client.admin().create_topics(&[topic], false).await?;
         match made.into_iter().next().unwrap() {
             Ok(_) => Ok(()),
             // An earlier try was carried out, and its answer lost.

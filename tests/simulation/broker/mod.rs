@@ -16,6 +16,7 @@ pub(crate) mod faults;
 pub(crate) mod frames;
 pub(crate) mod groups;
 pub(crate) mod node;
+mod tiered;
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -45,21 +46,34 @@ const SUITE: Suite = Suite {
 
 fn run(seed: u64, mutation: Option<Mutation>) -> Report {
     plant(mutation);
-    let report = Report::of(async |witness| live(seed, witness).await);
+    let report = Report::of(async |witness| live(seed, witness, Kind::Local).await);
     plant(None);
     report
 }
 
+/// Where the records are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// In the log.
+    Local,
+    /// In the log at first, and then in the tier.
+    Tiered,
+}
+
 /// The run itself; returns the topics that should be there.
-async fn live(seed: u64, witness: &Shared) -> (SimRun, Vec<String>) {
+async fn live(seed: u64, witness: &Shared, kind: Kind) -> (SimRun, Vec<String>) {
     let run = SimRun::new(seed);
     run.net.set_delay_ms_max(seed % 4);
-    let mut node = Node::start(&run).await;
+    let is_tiered = kind == Kind::Tiered;
+    let options = node::options(ADDRESS);
+    let options = if is_tiered { tiered::options(options) } else { options };
+    let mut node = Node::start_with(&run, options).await;
     let disks = vec![Arc::clone(&node.machine.disk)];
-    let promise = Promise { disks, copies: 1, synced: true };
+    // What is in the tier may be gone from the log by the time that it is acknowledged.
+    let promise = Promise { disks, copies: usize::from(!is_tiered), synced: true };
     let plan = Plan { servers: vec![ADDRESS.to_owned()], records: 60, pause_ms: 120, promise };
     let admin = Peer::new(&run, &plan, 0, witness);
-    admin.create_topic(TOPIC).await.unwrap();
+    admin.create(if is_tiered { tiered::topic() } else { Peer::topic(TOPIC) }).await.unwrap();
     let stop = CancellationToken::new();
     let peers = |index| Peer::new(&run, &plan, index, witness);
     let inside = |index| Peer::inside((&run, &plan), index, &node.serving, witness);
@@ -78,6 +92,10 @@ async fn live(seed: u64, witness: &Shared) -> (SimRun, Vec<String>) {
     let members =
         [peers(6), peers(7), inside(3)].map(|peer| tokio::spawn(peer.take_part(group.clone())));
     let clients: Vec<_> = (1..=7).map(address_of).collect();
+    if is_tiered {
+        let disk = Arc::clone(&node.machine.disk);
+        tokio::spawn(tiered::disturb(run.clone(), disk, stop.clone()));
+    }
     faults::play(&run, &mut node, &clients).await;
     let end = async {
         for task in producing {
@@ -103,6 +121,9 @@ async fn live(seed: u64, witness: &Shared) -> (SimRun, Vec<String>) {
             complain(witness, &format!("the clients do not come to an end; {group}"))
         }
     };
+    if is_tiered && tiered::files(&node).is_empty() {
+        return (run, complain(witness, "nothing was tiered"));
+    }
     run.trace.note(|| "end".to_owned());
     (run, missing)
 }

@@ -65,8 +65,13 @@ pub(crate) fn options(address: &str) -> BrokerOptions {
 impl Node {
     /// One that is alone, and runs.
     pub(crate) async fn start(run: &SimRun) -> Self {
+        Self::start_with(run, options(ADDRESS)).await
+    }
+
+    /// The same, with other settings.
+    pub(crate) async fn start_with(run: &SimRun, options: BrokerOptions) -> Self {
         let machine = run.machine("broker", BROKER);
-        let mut node = Self::new(run, "node", machine, options(ADDRESS));
+        let mut node = Self::new(run, "node", machine, options);
         node.boot().await;
         node
     }

@@ -1,0 +1,130 @@
+//! What the tier has of a partition.
+
+use std::sync::Arc;
+
+use super::Partition;
+use crate::broker::tier::{ColdFiles, ColdRead, ColdWant, TierReader, TieredPartition};
+use crate::config::{TopicConfig, TopicTier};
+use crate::error::{Error, ErrorCode, Result};
+use crate::machine::tier::Manifest;
+use crate::types::{LeaderEpoch, Offset, TimestampMs};
+
+impl Partition {
+    /// Its tier: none without `remote.storage.enable`, or once nothing is left of it.
+    pub(in crate::broker) fn tier(&self) -> Option<Arc<TieredPartition>> {
+        self.tier.load_full()
+    }
+
+    /// Gives it a tier, or takes it away, as the settings say.
+    pub(super) fn settle_tier(&self, config: &TopicConfig) {
+        match (&self.store, config.tier, self.tier()) {
+            (_, TopicTier::None, _) | (None, _, _) => self.tier.store(None),
+            (Some(_), _, Some(tier)) => tier.wake(),
+            (Some(store), _, None) => {
+                let tier = TieredPartition::new(Arc::clone(store), &self.name);
+                self.tier.store(Some(Arc::new(tier)));
+            }
+        }
+    }
+
+    /// Whether the data is temporary.
+    pub(in crate::broker) const fn is_volatile(&self) -> bool {
+        self.volatile
+    }
+
+    /// Whether an offset is of the log, and not on this disk any more.
+    pub(in crate::broker) fn is_in_tier(&self, offset: Offset) -> bool {
+        offset >= self.reader.log_start_offset() && offset < self.reader.local_start_offset()
+    }
+
+    /// Hears of another manifest, to be read from here on; none once nobody looks after the tier here any more. Retention may
+    /// delete what it names. Waits for whoever writes to the log.
+    ///
+    /// # Errors
+    ///
+    /// When the log is closed.
+    pub(in crate::broker) fn publish_tier(&self, manifest: Option<&Manifest>) -> Result<()> {
+        // Readers first: what is deleted here must be found there.
+        if let Some(tier) = self.tier() {
+            tier.publish(manifest);
+        }
+        let content = manifest.map(Manifest::content);
+        let range = content.and_then(|content| content.start_offset().zip(content.end_offset()));
+        self.with_log(|log| {
+            match range {
+                Some((start, end)) => log.set_tiered(start, end),
+                None => log.forget_tiered(),
+            }
+            Ok(())
+        })
+    }
+
+    /// The tier with the files that it has, as far as is known here.
+    ///
+    /// # Errors
+    ///
+    /// `KAFKA_STORAGE_ERROR`, to be tried again: the manifest was not read yet.
+    fn tier_files(&self) -> Result<ColdFiles> {
+        let tier = self.tier();
+        let manifest = tier.as_ref().and_then(|tier| tier.manifest());
+        match (tier, manifest) {
+            (Some(tier), Some(manifest)) => {
+                Ok(ColdFiles { key: self.key, name: self.name.clone(), tier, manifest })
+            }
+            _ => {
+                let context = format!(
+                    "the records of {} before offset {} are in the tier, and which files it has was not read yet",
+                    self.name,
+                    self.reader.local_start_offset()
+                );
+                Err(Error::kafka(ErrorCode::KafkaStorageError, context))
+            }
+        }
+    }
+
+    /// Reads from the tier.
+    ///
+    /// # Errors
+    ///
+    /// As [`TierReader::read`], and [`Error::OffsetOutOfRange`] when the log starts behind the offset by now.
+    pub(in crate::broker) async fn read_tier(
+        &self,
+        tier: &TierReader,
+        want: ColdWant,
+    ) -> Result<Option<ColdRead>> {
+        let read = tier.read(&self.tier_files()?, want).await;
+        read.map_err(|error| self.explained(want.offset, error))
+    }
+
+    /// The first record of the tier in `[log start, upper)` that is at least as late as `timestamp`; none when all of
+    /// the log is on this disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`TierReader::find_timestamp`].
+    pub(in crate::broker) async fn find_in_tier(
+        &self,
+        tier: &TierReader,
+        (timestamp, limit): (TimestampMs, usize),
+        upper: Offset,
+    ) -> Result<Option<(TimestampMs, Offset, LeaderEpoch)>> {
+        let start = self.reader.log_start_offset();
+        if !self.is_in_tier(start) {
+            return Ok(None);
+        }
+        let files = self.tier_files()?;
+        let end = upper.min(self.reader.local_start_offset());
+        let found = tier.find_timestamp(&files, (timestamp, limit), start..end).await;
+        found.map_err(|error| self.explained(start, error))
+    }
+
+    /// A file may be deleted while it is read: the log start has passed it before.
+    fn explained(&self, offset: Offset, error: Error) -> Error {
+        let start = self.reader.log_start_offset();
+        if offset >= start {
+            return error;
+        }
+        let (partition, end) = (self.name.clone(), self.reader.log_end_offset());
+        Error::OffsetOutOfRange { partition, offset, start, end }
+    }
+}

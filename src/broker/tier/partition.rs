@@ -1,0 +1,100 @@
+//! What a partition and whoever reads it know of its tier.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::Notify;
+
+use crate::machine::tier::Manifest;
+use crate::store::Store;
+use crate::tier::names;
+use crate::types::TopicPartition;
+
+/// The tier of a partition that is led here.
+#[derive(Debug)]
+pub(in crate::broker) struct TieredPartition {
+    store: Arc<dyn Store>,
+    folder: String,
+    manifest: ArcSwapOption<Manifest>,
+    /// The driver should look: the role or the settings have changed.
+    changed: Notify,
+    /// Whether the store says of the topic that it has files.
+    is_noted: AtomicBool,
+    /// Whether nothing is left of a tier that was taken away.
+    is_clear: AtomicBool,
+}
+
+impl TieredPartition {
+    pub(in crate::broker) fn new(store: Arc<dyn Store>, partition: &TopicPartition) -> Self {
+        Self {
+            store,
+            folder: names::folder(&partition.topic, partition.partition),
+            manifest: ArcSwapOption::empty(),
+            changed: Notify::new(),
+            is_noted: AtomicBool::new(false),
+            is_clear: AtomicBool::new(false),
+        }
+    }
+
+    /// Where its files are.
+    pub(in crate::broker) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The path of a file in the store.
+    pub(in crate::broker) fn path(&self, name: &str) -> String {
+        format!("{}/{name}", self.folder)
+    }
+
+    /// How errors and the log name a file.
+    pub(in crate::broker) fn name(&self, name: &str) -> PathBuf {
+        self.store.name(&self.path(name))
+    }
+
+    /// The folder of its files.
+    pub(in crate::broker) fn folder(&self) -> &str {
+        &self.folder
+    }
+
+    /// The manifest, as this leader last wrote it; none before it was read. Its files may be read for
+    /// `file.delete.delay.ms` after a newer one has left them out.
+    pub(in crate::broker) fn manifest(&self) -> Option<Arc<Manifest>> {
+        self.manifest.load_full()
+    }
+
+    /// Makes a manifest known to readers; none when this broker does not lead any more.
+    pub(in crate::broker) fn publish(&self, manifest: Option<&Manifest>) {
+        self.manifest.store(manifest.map(|manifest| Arc::new(manifest.clone())));
+    }
+
+    /// Has the driver look, or another one begin.
+    pub(in crate::broker) fn wake(&self) {
+        self.is_clear.store(false, Ordering::Release);
+        self.changed.notify_one();
+    }
+
+    /// Whether there is nothing to do, before [`TieredPartition::wake`] is called.
+    pub(super) fn is_clear(&self) -> bool {
+        self.is_clear.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_clear(&self) {
+        self.is_clear.store(true, Ordering::Release);
+    }
+
+    /// Whether the store is known to name the topic.
+    pub(super) fn is_noted(&self) -> bool {
+        self.is_noted.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_noted(&self) {
+        self.is_noted.store(true, Ordering::Release);
+    }
+
+    /// Waits for [`TieredPartition::wake`].
+    pub(in crate::broker) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+}

@@ -1,0 +1,86 @@
+//! The same clients and faults, while the records go to a tier: a folder on the disk of the broker, which loses power with it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla::broker::BrokerOptions;
+use ottla::client::admin::NewTopic;
+use ottla::env::sim::{Fault, SimDisk, SimRandom, SimRun};
+use tokio_util::sync::CancellationToken;
+
+use super::clients::{Peer, TOPIC};
+use super::node::Node;
+use super::{Kind, live};
+use crate::report::{Report, Suite};
+
+const SUITE: Suite = Suite {
+    module: "broker::tiered",
+    seeds: 0..4,
+    fresh: 2,
+    acknowledged_min: 40,
+    run: |seed| Report::of(async |witness| live(seed, witness, Kind::Tiered).await),
+};
+
+/// A broker with a tier, which looks for something to copy all the time.
+pub(super) fn options(options: BrokerOptions) -> BrokerOptions {
+    options
+        .with("remote.log.storage.system.enable", "true")
+        .with("ottla.tier.url", "file:///tier")
+        .with("remote.log.manager.task.interval.ms", "200")
+        .with("log.retention.check.interval.ms", "300")
+        .with("log.roll.ms", "700")
+}
+
+/// A topic of which only the newest segment stays in the log.
+pub(super) fn topic() -> NewTopic {
+    Peer::topic(TOPIC)
+        .config("remote.storage.enable", "true")
+        .config("local.retention.bytes", "1")
+        .config("retention.ms", "-1")
+        .config("file.delete.delay.ms", "300")
+}
+
+/// What fails of the accesses to the tier: the call, and the end of the path. A failing sync of a folder comes after the name
+/// was given: what was to be done is done, and nobody is told.
+const FAULTS: [(&str, &str); 7] = [
+    ("link", ".json"),
+    ("sync_dir", "/0"),
+    ("sync_dir", "/1"),
+    ("sync_dir", "partition=0"),
+    ("sync_dir", "partition=1"),
+    ("remove", ".parquet"),
+    ("write", ".parquet"),
+];
+
+/// Lets accesses to the tier fail, until it is told to stop.
+pub(super) async fn disturb(run: SimRun, disk: Arc<SimDisk>, stop: CancellationToken) {
+    let random = SimRandom::stream(run.seed, "faults of the tier");
+    while !stop.is_cancelled() {
+        tokio::time::sleep(Duration::from_millis(100 + random.below(600))).await;
+        let (call, path_suffix) = FAULTS[random.below(FAULTS.len() as u64) as usize];
+        let (path_suffix, kind) = (path_suffix.to_owned(), io::ErrorKind::Other);
+        disk.inject(Fault { call, path_suffix, skip: random.below(3), kind });
+    }
+}
+
+/// The files of the first partition.
+pub(super) fn files(node: &Node) -> Vec<String> {
+    let folder = format!("/tier/topic={TOPIC}/partition=0");
+    node.machine.disk.names(folder.as_ref()).unwrap_or_default()
+}
+
+#[test]
+fn nothing_is_lost_and_each_seed_is_one_run() {
+    SUITE.try_seeds();
+}
+
+#[test]
+fn fresh_seeds_find_nothing() {
+    SUITE.try_fresh();
+}
+
+#[test]
+fn replayed() {
+    SUITE.replay();
+}
