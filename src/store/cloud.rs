@@ -177,7 +177,7 @@ impl Parts {
         let (own, name) = (env.clone(), path.clone());
         let open = env.threads.spawn_blocking(move || own.disk.open(&name, OpenMode::Read));
         let file = open.await.unwrap_or_else(|error| Err(io::Error::other(error)));
-        let file = Arc::from(file.map_err(|error| Error::io("open", &path, error))?);
+        let file = file.map_err(|error| Error::io("open", &path, error))?;
         Ok(Self { env, path, file, at: 0 })
     }
 

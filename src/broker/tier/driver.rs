@@ -192,7 +192,7 @@ impl Driver {
     fn view(&self) -> Result<LogView> {
         let reader = self.partition.reader();
         let log_end = reader.log_end_offset();
-        let lineage = lineage(&reader);
+        let lineage = lineage(reader);
         if self.is_removed() {
             // All of it lies before the log, so to speak.
             let log_start = Offset(i64::MAX);
@@ -487,7 +487,7 @@ fn check_same(manifest: &Manifest, partition: &Partition) -> Result<()> {
     let reader = partition.reader();
     let log = LogView {
         log_end: reader.log_end_offset(),
-        lineage: lineage(&reader),
+        lineage: lineage(reader),
         ..LogView::default()
     };
     let Some(file) = manifest.content().files.iter().find(|file| !log.has(file)) else {
