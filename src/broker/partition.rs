@@ -2,7 +2,7 @@
 //!
 //! Why: the log is synchronous and has a single writer; clients are many and asynchronous. This is where
 //! they meet. Appending is in [`append`], what a leader does for its followers in [`leading`], what a follower does to
-//! its log in [`copying`], DeleteRecords in [`deleting`], the change of roles in [`role`], what the tier has in [`tiering`]; reads go to the log's reader on the caller's thread; the high watermark between them comes from [`crate::machine::replica`].
+//! its log in [`copying`], DeleteRecords in [`deleting`], what epochs tell in [`epochs`], the change of roles in [`role`], what the tier has in [`tiering`]; reads go to the log's reader on the caller's thread; the high watermark between them comes from [`crate::machine::replica`].
 //!
 //! Who calls: handlers, the log threads and the publisher of metadata. It knows none of them: what it is asked
 //! to do, it does on the caller's thread.
@@ -18,6 +18,7 @@
 mod append;
 mod copying;
 mod deleting;
+mod epochs;
 mod leading;
 mod role;
 mod tiering;
@@ -40,7 +41,7 @@ use crate::broker::words;
 use crate::config::{CompressionType, Durability, TopicConfig};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::{
-    AbortedTransaction, Divergence, EpochEnd, Health, HighWatermark, Log, LogReader, ReadRequest,
+    AbortedTransaction, EpochEnd, Health, HighWatermark, Log, LogReader, ReadRequest,
 };
 use crate::machine::fetch_session::FetchInterest;
 use crate::machine::metadata::{MetadataImage, PartitionImage};
@@ -327,11 +328,6 @@ impl Partition {
         self.standing.load().check_epoch(epoch, &self.name)
     }
 
-    /// Where an epoch ends; `None` when the log does not reach back to it.
-    pub(super) fn end_of_epoch(&self, epoch: LeaderEpoch) -> Option<EpochEnd> {
-        self.reader.end_offset_for_epoch(epoch)
-    }
-
     /// Reads for a consumer. May wait for the disk when [`Partition::is_cold`] says so.
     ///
     /// A follower gives what it knows to be committed (KIP-392). It may lag: where it has nothing, the consumer has to ask
@@ -439,26 +435,6 @@ impl Partition {
         };
         let room = Room { max_bytes, at_least_one: true };
         self.reader.is_cold(&Self::read_request(interest, room, upper))
-    }
-
-    /// Where the log of a fetcher that states the last epoch it read diverges from this one
-    /// (KIP-595).
-    fn divergence(&self, interest: &FetchInterest) -> Result<Option<EpochEnd>> {
-        let (epoch, offset) = (interest.last_fetched_epoch, interest.fetch_offset);
-        if epoch.0 < 0 {
-            return Ok(None);
-        }
-        let start = self.reader.log_start_offset();
-        match self.reader.divergence(epoch, offset) {
-            Divergence::None if offset >= start => Ok(None),
-            Divergence::At(end) if offset >= start => Ok(Some(end)),
-            _ => Err(Error::OffsetOutOfRange {
-                partition: self.name.clone(),
-                offset,
-                start,
-                end: self.reader.log_end_offset(),
-            }),
-        }
     }
 
     /// Works on the log, with exclusive access.

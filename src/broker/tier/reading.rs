@@ -414,13 +414,13 @@ impl Wanted {
 #[derive(Debug)]
 struct Parts {
     size: u64,
-    parts: Vec<(u64, Bytes)>,
+    known: Vec<(u64, Bytes)>,
     missing: Mutex<Option<Range<u64>>>,
 }
 
 impl Parts {
-    fn new(size: u64, parts: Vec<(u64, Bytes)>) -> Self {
-        Self { size, parts, missing: Mutex::default() }
+    fn new(size: u64, known: Vec<(u64, Bytes)>) -> Self {
+        Self { size, known, missing: Mutex::default() }
     }
 
     fn missing(&self) -> Option<Range<u64>> {
@@ -435,7 +435,7 @@ impl Source for Parts {
 
     fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
         let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
-        let found = self.parts.iter().find_map(|(at, bytes)| {
+        let found = self.known.iter().find_map(|(at, bytes)| {
             let start = place(range.start.checked_sub(*at)?);
             let end = place(range.end.checked_sub(*at)?);
             (start <= end && end <= bytes.len()).then(|| bytes.slice(start..end))

@@ -77,8 +77,8 @@ fn partition(directory: &TempDir, log: Log, store: &Arc<dyn Store>) -> Arc<Parti
         volatile: false,
     };
     let state = PartitionImage {
-        replicas: vec![NodeId(1)].into(),
-        isr: vec![NodeId(1)].into(),
+        replicas: vec![NodeId(1)],
+        isr: vec![NodeId(1)],
         removing: Vec::new(),
         adding: Vec::new(),
         elr: Vec::new(),
