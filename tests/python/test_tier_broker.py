@@ -419,7 +419,7 @@ def test_retention_of_the_whole_deletes_files(node: Node) -> None:
     partition = TopicPartition("orders", 0)
 
     def start() -> int:
-        return consumer.beginning_offsets([partition])[partition]
+        return int(consumer.beginning_offsets([partition])[partition])
 
     await_that(lambda: len(node.files("orders")) <= 3 and start() > 0, node.log)
     first = start()
@@ -437,11 +437,13 @@ def test_turning_the_tier_off_has_to_say_that_the_files_go(node: Node) -> None:
 
     def alter(**settings: str) -> None:
         names = {name.replace("_", "."): at for name, at in settings.items()}
-        resource = ConfigResource(
-            ConfigResource.Type.TOPIC, "orders", set_config={**SETTINGS, **names}
-        )
+        entries = [
+            ConfigEntry(name, at, incremental_operation=AlterConfigOpType.SET)
+            for name, at in names.items()
+        ]
+        resource = ConfigResource(ConfigResource.Type.TOPIC, "orders", incremental_configs=entries)
         admin = node.admin()
-        admin.alter_configs([resource])[resource].result(PATIENCE)
+        admin.incremental_alter_configs([resource])[resource].result(PATIENCE)
 
     with pytest.raises(Exception, match="without deleting remote data"):
         alter(remote_storage_enable="false")
@@ -473,7 +475,9 @@ def test_a_broker_in_this_process_has_its_tier_in_a_folder(tmp_path: Path) -> No
     with ottla.Broker(tmp_path / "data", tier=tier) as broker, broker.client() as kafka:
         kafka.create_topic("orders", config={"remote.storage.enable": True})
         with pytest.raises(ottla.KafkaError, match="replica"):
-            kafka.create_topic("copied", replication_factor=3, config={"remote.storage.enable": True})
+            kafka.create_topic(
+                "copied", replication_factor=3, config={"remote.storage.enable": True}
+            )
     assert (tier / "_ottla" / "cluster.json").exists()
     with pytest.raises(ottla.ConfigError, match="not supported yet"):
         ottla.Broker(tmp_path / "data", tier="s3://bucket/prefix")
