@@ -205,9 +205,9 @@ fn a_restart_and_deleted_records_change_nothing_else() {
     for stops in [true, false, true] {
         drop(client);
         if stops {
-            node.stop()
+            node.stop();
         } else {
-            node.crash()
+            node.crash();
         }
         node = TestBroker::start(options(directory.path()));
         client = node.client();

@@ -442,7 +442,7 @@ def test_retention_of_the_whole_deletes_files(node: Node) -> None:
     partition = TopicPartition("orders", 0)
 
     def start() -> int:
-        return consumer.beginning_offsets([partition])[partition]
+        return int(consumer.beginning_offsets([partition])[partition])
 
     await_that(lambda: len(node.files("orders")) <= 3 and start() > 0, node.log)
     first = start()

@@ -115,7 +115,7 @@ fn the_local_limits_delete_what_the_tier_has_and_the_log_starts_where_it_did() {
     let before = log.reader().size_bytes();
     log.update_config(LogConfig {
         local_retention: Some(LocalRetention { bytes: 1000, ..local }),
-        ..config.clone()
+        ..config
     });
     retain(&mut log);
     assert_eq!(log.reader().size_bytes(), before, "nobody says it any more");
@@ -125,7 +125,7 @@ fn the_local_limits_delete_what_the_tier_has_and_the_log_starts_where_it_did() {
     // Nothing is copied any more: the limits are those of the whole, and what goes is gone.
     log.update_config(LogConfig {
         local_retention: Some(LocalRetention { ms: -1, bytes: 1000, copies: false }),
-        ..config.clone()
+        ..config
     });
     let (start, here) = retain(&mut log);
     assert!(start == here && here > 60, "{start} {here}");

@@ -123,7 +123,7 @@ pub(super) async fn check_cluster(store: &dyn Store, cluster_id: &str) -> Result
 }
 
 fn hex(id: Uuid) -> String {
-    id.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:032x}", u128::from_be_bytes(id.0))
 }
 
 /// Part of the name of each file: which topic it is of.

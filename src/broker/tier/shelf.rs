@@ -1,8 +1,7 @@
 //! What was loaded, until there is no room for it, and what is being loaded, once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::hash::Hash;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -24,10 +23,10 @@ pub(super) struct Shelf<K, V> {
 
 #[derive(Debug)]
 struct Inner<K, V> {
-    ready: HashMap<K, (V, u64)>,
+    ready: BTreeMap<K, (V, u64)>,
     /// By when they were used last.
     order: BTreeMap<u64, K>,
-    loading: HashMap<K, Loading<V>>,
+    loading: BTreeMap<K, Loading<V>>,
     uses: u64,
     /// How many wait for room, so that nothing may be kept.
     waiting: usize,
@@ -35,14 +34,14 @@ struct Inner<K, V> {
 
 impl<K, V> Shelf<K, V>
 where
-    K: Clone + Eq + Hash + Send + 'static,
+    K: Clone + Ord + Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
     pub(super) fn new(count_max: usize) -> Self {
         let inner = Inner {
-            ready: HashMap::new(),
+            ready: BTreeMap::new(),
             order: BTreeMap::new(),
-            loading: HashMap::new(),
+            loading: BTreeMap::new(),
             uses: 0,
             waiting: 0,
         };
@@ -129,7 +128,7 @@ impl<K, V> Drop for WaitsForRoom<'_, K, V> {
     }
 }
 
-impl<K: Clone + Eq + Hash, V: Clone> Inner<K, V> {
+impl<K: Clone + Ord, V: Clone> Inner<K, V> {
     fn used(&mut self, key: &K) -> Option<V> {
         let (value, at) = self.ready.get_mut(key)?;
         self.uses += 1;

@@ -86,7 +86,11 @@ impl Upload {
         store.put(&path, temporary.path.clone()).await?;
         read_back(&**store, &path, &uploaded).await?;
         // Removing a large file may take a while.
-        blocking(threads, move || Ok(drop(temporary))).await?;
+        blocking(threads, move || {
+            drop(temporary);
+            Ok(())
+        })
+        .await?;
         Ok(uploaded)
     }
 
