@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from ottla._arguments import one_class
+from ottla._arguments import one_class, takes_items
 from ottla._client import Client
 from ottla._server import Server
+from ottla.typing import ClientOptions
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Broker"]
 
@@ -68,7 +72,8 @@ class Broker(Server):
     0
     """
 
-    def client(self, **options: Any) -> Client:
+    @takes_items(ClientOptions)
+    def client(self, **options: Unpack[ClientOptions]) -> Client:
         """Return a client of this broker that uses no socket.
 
         Parameters

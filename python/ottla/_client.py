@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ottla._arguments import one_class
+from ottla._arguments import one_class, takes_items
 from ottla._consumer import Consuming
 from ottla._topic import Topics
 from ottla._transactions import Transacting
+from ottla.typing import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from typing_extensions import Unpack
 
 __all__ = ["Client", "connect"]
 
@@ -25,12 +28,13 @@ class Client(Topics, Consuming, Transacting):
     """
 
 
+@takes_items(Settings)
 def connect(
     bootstrap_servers: str | Sequence[str] | None = None,
     *,
     client_id: str | None = None,
     config: Mapping[str, object] | None = None,
-    **options: object,
+    **options: Unpack[Settings],
 ) -> Client:
     """Return a client of a Kafka cluster: of ottla or Apache Kafka, the code is the same.
 
@@ -44,7 +48,7 @@ def connect(
         The name that brokers log for this client.
     config : mapping of str to object, optional
         Settings by Kafka's names, for example ``{"metadata.max.age.ms": 60_000}``.
-    **options : object
+    **options
         The same settings as keyword arguments, named as in kafka-python and aiokafka: ``linger_ms``
         for ``linger.ms``, ``acks``, ``compression_type``, ``request_timeout_ms`` … One is ottla's
         own: ``threads``, from 1 to 256, is how many threads decode, encode and compress for each

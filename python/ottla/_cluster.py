@@ -11,17 +11,21 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ottla._arguments import takes_items
 from ottla._bounds import Limit
 from ottla._broker import Broker
 from ottla._client import Client, connect
 from ottla._closing import Closing
 from ottla._ottla import Links
 from ottla.errors import ClosedError, ConfigError
+from ottla.typing import ClientOptions
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
     from datetime import timedelta
+
+    from typing_extensions import Unpack
 
 
 __all__ = ["Cluster"]
@@ -207,7 +211,8 @@ class Cluster(Closing):
         for links in self._links.values():
             links.heal()
 
-    def client(self, **options: Any) -> Client:
+    @takes_items(ClientOptions)
+    def client(self, **options: Unpack[ClientOptions]) -> Client:
         """Return a client that knows all nodes, and goes on when some of them are lost.
 
         Parameters

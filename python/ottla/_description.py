@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import pandas as pd
+
 __all__ = ["ClusterBroker", "ClusterDescription", "ClusterPartition"]
 
 #: How many partitions that need attention are shown; all are in the lists.
@@ -141,7 +143,7 @@ class ClusterDescription:
         """Return the partitions as a list of dictionaries."""
         return [dict(vars(one)) for one in self.partitions]
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> pd.DataFrame:
         """Return the partitions as a ``pandas.DataFrame``."""
         import pandas as pd
 

@@ -11,6 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    import numpy as np
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
     from ottla._ottla import Column, RecordBatch
 
 #: How many rows of a batch and how many characters of a value are shown.
@@ -36,17 +41,17 @@ def require(library: str, purpose: str) -> Any:
 class Frame:
     """What holds its rows as a polars dataframe, as other libraries want them."""
 
-    def to_polars(self) -> Any:
+    def to_polars(self) -> pl.DataFrame:
         """Return the rows as a ``polars.DataFrame``."""
         raise NotImplementedError
 
-    def to_pyarrow(self) -> Any:
+    def to_pyarrow(self) -> pa.Table:
         """Return the rows as a ``pyarrow.Table``."""
         require("pyarrow", "to_pyarrow()")
         polars = require("polars", "to_pyarrow()")
         return self.to_polars().to_arrow(compat_level=polars.CompatLevel.oldest())
 
-    def to_pandas(self, **options: Any) -> Any:
+    def to_pandas(self, **options: Any) -> pd.DataFrame:
         """Return the rows as a ``pandas.DataFrame``.
 
         Parameters
@@ -72,32 +77,32 @@ def pickled_batch(stream: bytes, facts: Any) -> RecordBatch:
 # --- conversions ---------------------------------------------------------------------------------
 
 
-def pyarrow_batch(batch: RecordBatch, string_view: bool) -> Any:
+def pyarrow_batch(batch: RecordBatch, string_view: bool) -> pa.RecordBatch:
     """Convert a batch into a ``pyarrow.RecordBatch``."""
     pyarrow = require("pyarrow", "to_pyarrow()")
     return pyarrow.record_batch(batch if string_view else batch.plain())
 
 
-def pyarrow_column(column: Column, string_view: bool) -> Any:
+def pyarrow_column(column: Column, string_view: bool) -> pa.Array:
     """Convert a column into a ``pyarrow.Array``."""
     pyarrow = require("pyarrow", "to_pyarrow()")
     return pyarrow.array(column if string_view else column.plain())
 
 
-def pandas_frame(source: Any, **options: Any) -> Any:
+def pandas_frame(source: Any, **options: Any) -> pd.DataFrame:
     """Convert anything with a C stream into a ``pandas.DataFrame``."""
     require("pandas", "to_pandas()")
     pyarrow = require("pyarrow", "to_pandas()")
     return pyarrow.table(source).to_pandas(**options)
 
 
-def polars_frame(source: Any) -> Any:
+def polars_frame(source: Any) -> pl.DataFrame:
     """Convert anything with a C stream into a ``polars.DataFrame``."""
     polars = require("polars", "to_polars()")
     return polars.DataFrame(source)
 
 
-def numpy_column(column: Column) -> Any:
+def numpy_column(column: Column) -> np.ndarray[Any, Any]:
     """Convert a column into a ``numpy.ndarray``: a view of its memory where numpy has the type."""
     numpy = require("numpy", "to_numpy()")
     memory = column._memory()  # noqa: SLF001
@@ -108,12 +113,12 @@ def numpy_column(column: Column) -> Any:
     return values
 
 
-def numpy_columns(batch: RecordBatch) -> dict[str, Any]:
+def numpy_columns(batch: RecordBatch) -> dict[str, np.ndarray[Any, Any]]:
     """Convert a batch into a dictionary of ``numpy.ndarray``."""
     return {name: numpy_column(batch[name]) for name in batch.column_names}
 
 
-def numpy_protocol(column: Column, dtype: Any, copy: bool | None) -> Any:
+def numpy_protocol(column: Column, dtype: Any, copy: bool | None) -> np.ndarray[Any, Any]:
     """Implement ``numpy.asarray(column)``."""
     numpy = require("numpy", "numpy.asarray()")
     array = numpy_column(column)

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import date, datetime, timedelta
 
+    import pandas as pd
+
     from ottla._connection import Connection, Timeout
+    from ottla.typing import GroupProtocol
 
 __all__ = ["Group", "GroupDescription", "GroupMember", "GroupPartition", "Groups"]
 
@@ -124,6 +127,7 @@ class GroupPartition:
 
 #: ``list`` is a method of :class:`Groups`.
 Listing = list[Group]
+Texts = list[str]
 
 _COLUMNS = ("topic", "partition", "committed_offset", "log_end_offset", "lag", "client_id", "host")
 
@@ -173,7 +177,7 @@ class GroupDescription:
         """Return the partitions as a list of dictionaries."""
         return [dict(vars(one)) for one in self.partitions]
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> pd.DataFrame:
         """Return the partitions as a ``pandas.DataFrame``."""
         import pandas as pd
 
@@ -233,7 +237,11 @@ class Groups:
         self._native = client._native.groups()  # noqa: SLF001
 
     def list(
-        self, *, state: str | None = None, type: str | None = None, timeout: Timeout = 30.0
+        self,
+        *,
+        state: str | None = None,
+        type: GroupProtocol | None = None,
+        timeout: Timeout = 30.0,
     ) -> Listing:
         """Return the groups, sorted by name.
 
@@ -247,7 +255,7 @@ class Groups:
             How long to wait, in seconds.
         """
         states = [] if state is None else [state]
-        types = [] if type is None else [type]
+        types: Texts = [] if type is None else [type]
         return [Group(**one) for one in self._native.list(states, types, seconds(timeout))]
 
     def describe(self, group_id: str, *, timeout: Timeout = 30.0) -> GroupDescription:

@@ -16,6 +16,12 @@ from ottla.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    import duckdb
+    import numpy as np
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
     from ottla._committing import GroupOffsets
     from ottla._connection import Timeout
     from ottla._offsets import Offsets
@@ -343,7 +349,7 @@ class Scan:
         """Return the first ``n`` rows, in the order of the partitions."""
         return self._native.collect_head(row_count(n))
 
-    def to_pyarrow(self, *, string_view: bool = False, progress: Any = False) -> Any:
+    def to_pyarrow(self, *, string_view: bool = False, progress: Any = False) -> pa.Table:
         """Read all rows into a ``pyarrow.Table``.
 
         Parameters
@@ -357,7 +363,7 @@ class Scan:
         pyarrow = _frames.require("pyarrow", "to_pyarrow()")
         return self._read(pyarrow.table, plain=not string_view, progress=progress)
 
-    def to_pandas(self, *, progress: Any = False, **options: Any) -> Any:
+    def to_pandas(self, *, progress: Any = False, **options: Any) -> pd.DataFrame:
         """Read all rows into a ``pandas.DataFrame``.
 
         Parameters
@@ -370,12 +376,14 @@ class Scan:
         _frames.require("pandas", "to_pandas()")
         return self.to_pyarrow(progress=progress).to_pandas(**options)
 
-    def to_polars(self, *, progress: Any = False) -> Any:
+    def to_polars(self, *, progress: Any = False) -> pl.DataFrame:
         """Read all rows into a ``polars.DataFrame``; uncompressed values are not copied."""
         polars = _frames.require("polars", "to_polars()")
         return self._read(polars.DataFrame, plain=False, progress=progress)
 
-    def to_duckdb(self, connection: Any = None) -> Any:
+    def to_duckdb(
+        self, connection: duckdb.DuckDBPyConnection | None = None
+    ) -> duckdb.DuckDBPyRelation:
         """Return a DuckDB relation of all rows.
 
         Parameters
@@ -387,7 +395,7 @@ class Scan:
         table = self.to_pyarrow()
         return (duckdb if connection is None else connection).from_arrow(table)
 
-    def to_numpy(self) -> dict[str, Any]:
+    def to_numpy(self) -> dict[str, np.ndarray[Any, Any]]:
         """Read all rows into a ``numpy.ndarray`` per column."""
         numpy = _frames.require("numpy", "to_numpy()")
         batches = list(self)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ottla._connection import Timeout
     from ottla._offsets import Resume
     from ottla.formats import Format, Header
+    from ottla.typing import FormatName, IsolationLevel, OnDataLoss
 
 __all__ = ["Scanning", "column_list"]
 
@@ -36,11 +37,11 @@ class Scanning(Connection):
         group_id: str | None = None,
         resume: Resume | None = None,
         partitions: Iterable[int] | None = None,
-        value: Format | str | Mapping[str, Any] | None = None,
+        value: Format | FormatName | Mapping[str, Any] | None = None,
         columns: Sequence[str | Header] | None = None,
-        isolation_level: str | None = None,
+        isolation_level: IsolationLevel | None = None,
         on_error: str = "raise",
-        on_data_loss: str = "raise",
+        on_data_loss: OnDataLoss = "raise",
         max_rows: int | None = None,
         batch_rows: int = 10_000,
         string_view: bool = True,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ottla._ottla import Links
+    from ottla.typing import Durability
 
 __all__ = ["Server", "default_server"]
 
@@ -74,7 +75,7 @@ class Server(Closing):
         self,
         path: str | os.PathLike[str] | None = None,
         *,
-        durability: str | None = None,
+        durability: Durability | None = None,
         listeners: str | None = None,
         config: Mapping[str, object] | None = None,
         timeout: float | timedelta | None = 60.0,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ottla._topic_table import Table
     from ottla._windows import Windows
     from ottla.formats import Format
+    from ottla.typing import FormatName
 
 __all__ = ["Topic", "Topics"]
 
@@ -99,7 +100,11 @@ class Topic:
         return len(native.describe_topic(self.name, 30.0)["partitions"])
 
     def head(
-        self, n: int = 5, *, value: Format | str | Mapping[str, Any] | None = None, **options: Any
+        self,
+        n: int = 5,
+        *,
+        value: Format | FormatName | Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> RecordBatch:
         """Return the first ``n`` records, in the order of the partitions.
 
@@ -115,7 +120,11 @@ class Topic:
         return self.scan(value=value, **options).head(n)
 
     def tail(
-        self, n: int = 5, *, value: Format | str | Mapping[str, Any] | None = None, **options: Any
+        self,
+        n: int = 5,
+        *,
+        value: Format | FormatName | Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> RecordBatch:
         """Return the newest ``n`` records by timestamp, newest last.
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    import polars as pl
+
     from ottla._bounds import Bound
     from ottla._connection import Timeout
     from ottla._scan import Scan
@@ -66,8 +68,8 @@ class Changes:
         The offsets of the records, by topic and partition, end exclusive, as of a batch.
     """
 
-    upserts: Any
-    deletes: Any
+    upserts: pl.DataFrame
+    deletes: pl.DataFrame
     offsets: dict[str, dict[int, tuple[int, int]]]
 
     def __repr__(self) -> str:
@@ -157,7 +159,7 @@ class Table(_frames.Frame, Closing):
         count: int = self.to_polars().height
         return count
 
-    def to_polars(self) -> Any:
+    def to_polars(self) -> pl.DataFrame:
         """Return the rows as a ``polars.DataFrame``, in no order.
 
         Raises

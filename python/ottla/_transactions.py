@@ -6,6 +6,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
+from ottla._arguments import same_as
 from ottla._bounds import Limit, seconds
 from ottla._closing import AsyncClosing
 from ottla._offsets import spans
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ottla._reader import Reader
     from ottla._records import Headers, Key
     from ottla.formats import Format, Header
+    from ottla.typing import CompressionType, FormatName
 
     #: What is waited for, one after the other, in a thread or in an event loop.
     Steps = Generator[Pending, Any, None]
@@ -79,7 +81,7 @@ class Transacting(Writing):
         transactional_id: str,
         *,
         transaction_timeout: Timeout = None,
-        compression_type: str | None = None,
+        compression_type: CompressionType | None = None,
         timeout: Timeout = 60.0,
     ) -> TransactionalProducer:
         """Return a producer whose records become visible by transactions: all of one, or none.
@@ -282,7 +284,7 @@ class Transaction:
         partition: int | None = None,
         timestamp: datetime | str | None = None,
         headers: Headers = None,
-        value_format: Format | str | None = None,
+        value_format: Format | FormatName | None = None,
     ) -> Pending:
         """Send one record; the commit waits for it, and fails if it failed.
 
@@ -319,7 +321,7 @@ class Transaction:
         partition: str | int | None = None,
         timestamp: str | None = None,
         headers: str | Mapping[str, str] | Iterable[Header] | None = None,
-        value: Format | str | None = None,
+        value: Format | FormatName | None = None,
         progress: Any = False,
         timeout: Timeout = None,
     ) -> int:
@@ -344,6 +346,7 @@ class Transaction:
         }
         return self._connection._write(topic, data, options, self._native)  # noqa: SLF001
 
+    @same_as(write)
     async def write_async(self, topic: str, data: Any, **options: Any) -> int:
         """Write a table as :meth:`write` does, without holding up the event loop.
 

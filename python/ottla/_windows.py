@@ -21,6 +21,9 @@ from ottla.errors import ConfigError, DecodeError, LateRowError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from typing import Literal
+
+    import polars as pl
 
     from ottla._scan import Scan
 
@@ -71,7 +74,7 @@ class Window(_frames.Frame):
 
     start: datetime
     end: datetime
-    rows: Any
+    rows: pl.DataFrame
     checkpoint: dict[str, Any]
     offsets: dict[str, dict[int, tuple[int, int]]]
 
@@ -79,7 +82,7 @@ class Window(_frames.Frame):
         count: int = self.rows.height
         return count
 
-    def to_polars(self) -> Any:
+    def to_polars(self) -> pl.DataFrame:
         """Return the rows as a ``polars.DataFrame``."""
         return self.rows
 
@@ -126,7 +129,7 @@ class Windows:
         *,
         facts: dict[str, Any],
         closed: int | None,
-        late: str | Callable[[Any], object],
+        late: Literal["raise", "drop"] | Callable[[pl.DataFrame], object],
         holds: bool,
         struct: str | None,
         hidden: list[str],

@@ -42,6 +42,7 @@ const LAYERS: &[&[&str]] = &[
         "_progress",
         "errors",
     ],
+    &["typing"],
     &["_ottla"],
 ];
 
