@@ -9,7 +9,7 @@ import html
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
     import pandas as pd
@@ -61,6 +61,17 @@ class Frame:
         """
         require("pandas", "to_pandas()")
         return self.to_pyarrow().to_pandas(**options)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Return the rows as dictionaries."""
+        rows: Iterator[dict[str, Any]] = self.to_polars().iter_rows(named=True)
+        return rows
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        raise TypeError(
+            f"a {type(self).__name__.lower()} is not an array: to_pandas() returns a "
+            "pandas.DataFrame"
+        )
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         stream: object = self.to_polars().__arrow_c_stream__(requested_schema)

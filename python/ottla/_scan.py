@@ -10,11 +10,11 @@ from ottla._arguments import whole_number
 from ottla._bounds import Limit, row_count
 from ottla._offsets import commits, delta_txn
 from ottla._scan_parts import Recipe, cut, with_columns
-from ottla._table_columns import fields_of
+from ottla._table_columns import fields_of, kafka_struct
 from ottla.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     import duckdb
     import numpy as np
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ottla._offsets import Offsets
     from ottla._ottla import RecordBatch
     from ottla._ottla import Scan as _NativeScan
-    from ottla.formats import Format
+    from ottla.formats import Format, Header
 
 __all__ = ["Scan"]
 
@@ -158,18 +158,21 @@ class Scan:
         """
         if whole_number("n", n) < 1:
             raise ConfigError(f"n={n}: a scan has at least one part")
-        recipe = self._travelling()
-        if recipe.options["max_rows"] is not None:
-            if recipe.options["value"] is not None and recipe.options["value"].kind == "arrow_ipc":
-                raise ConfigError(
-                    "a scan of Arrow IPC streams that max_rows= cuts off within a record has no "
-                    "parts: leave max_rows= out"
-                )
-            recipe = replace(
-                recipe, offsets=self.offsets, options=recipe.options | {"max_rows": None}
-            )
+        recipe = self._divisible()
         parts = cut(recipe.offsets, n)
         return [Scan(None, recipe=replace(recipe, offsets=part)) for part in parts]
+
+    def _divisible(self) -> Recipe:
+        """Return how to make the scan by its offsets alone."""
+        recipe = self._travelling()
+        if recipe.options["max_rows"] is None:
+            return recipe
+        if recipe.options["value"] is not None and recipe.options["value"].kind == "arrow_ipc":
+            raise ConfigError(
+                "a scan of Arrow IPC streams that max_rows= cuts off within a record has no "
+                "parts: leave max_rows= out"
+            )
+        return replace(recipe, offsets=self.offsets, options=recipe.options | {"max_rows": None})
 
     @property
     def topic(self) -> str:
@@ -381,6 +384,76 @@ class Scan:
         polars = _frames.require("polars", "to_polars()")
         return self._read(polars.DataFrame, plain=False, progress=progress)
 
+    def lazy(self) -> pl.LazyFrame:
+        """Return a ``polars.LazyFrame`` that reads only what a query needs.
+
+        Columns that a query does not need are not decoded. Where it filters by ``offset`` or
+        ``partition``, or for rows from a ``timestamp`` on, the others are not fetched; an upper
+        bound of timestamps leaves nothing out, since records need not be in the order of their
+        timestamps. All other filters are applied to what was read. Nothing is read until
+        ``collect()``, and each one reads again. Where members of the values have the names of
+        Kafka's columns, everything is fetched.
+
+        Returns
+        -------
+        polars.LazyFrame
+            The columns and rows of :meth:`to_polars`; rows of different partitions may be in
+            another order.
+
+        Raises
+        ------
+        ConfigError
+            When the columns come from the first value that is read (Arrow IPC or a registry's
+            first schema, without ``schema=``): pass a schema.
+
+        Examples
+        --------
+        >>> import ottla, polars as pl
+        >>> with ottla.Broker() as broker:
+        ...     kafka = broker.client()
+        ...     for number in range(1000):
+        ...         _ = kafka.send_async("orders", {"id": number, "amount": number / 2})
+        ...     kafka.flush()
+        ...     orders = kafka.scan("orders", value={"id": "int64", "amount": "float64"}).lazy()
+        ...     orders.filter(pl.col("offset") >= 998).select(pl.sum("amount")).collect().item()
+        998.5
+        """
+        from ottla._lazy import lazy_frame
+
+        recipe = self._divisible()
+        connection = self._client or recipe.connection()
+        options, schema = recipe.options, recipe.schema or self.schema
+        asked = options["columns"]
+        names = [_top_level(one, schema) for one in asked or ()]
+        full = schema
+        if asked is not None:
+            every = replace(recipe, options=options | {"columns": None}, schema=None)
+            full = every.make(connection).schema()
+
+        def read(
+            wanted: Sequence[str] | None, ranges: dict[int, tuple[int, int]], since: int | None
+        ) -> Iterator[RecordBatch]:
+            columns = asked
+            if wanted is not None:
+                chosen = zip(names, asked or (), strict=True)
+                columns = [one for name, one in chosen if name in wanted] or list(wanted)
+            if since is not None:
+                at = ("time", since)
+                found = connection._admin.list_offsets(self.topic, at, 30.0)  # noqa: SLF001
+                ranges = {
+                    one: (min(max(start, found.get(one, start)), end), end)
+                    for one, (start, end) in ranges.items()
+                }
+            part = replace(
+                recipe, offsets=ranges, options=options | {"columns": columns}, schema=None
+            )
+            return iter(part.make(connection).batches())
+
+        empty = self.head(0).to_polars()
+        # Otherwise the names are those of members of the values.
+        prunes = kafka_struct(full) is None
+        return lazy_frame(empty, recipe.offsets, read, prunes=prunes)
+
     def to_duckdb(
         self, connection: duckdb.DuckDBPyConnection | None = None
     ) -> duckdb.DuckDBPyRelation:
@@ -454,3 +527,10 @@ class Scan:
     def _repr_html_(self) -> str:
         caption = f"Scan of {self.topic}: at most {self.max_rows:,} records"
         return _frames.html_table(["partition", "start", "end", "offsets"], self._rows(), caption)
+
+
+def _top_level(asked: str | Header, schema: Mapping[str, str]) -> str:
+    """Return the column that an item of ``columns=`` is in."""
+    if not isinstance(asked, str):
+        return asked.name
+    return asked if asked in schema else asked.partition(".")[0]
