@@ -35,6 +35,8 @@ class Broker(Server):
     listeners : str, optional
         Kafka's ``listeners``, for example ``"PLAINTEXT://127.0.0.1:9092"``. The default is a free
         port of the loopback interface.
+    port : int, optional
+        A port of the loopback interface, instead of ``listeners``: ``Broker(port=9092)``.
     config : mapping of str to object, optional
         Settings by Kafka's names, for example ``{"num.partitions": 4}``. An unknown name is
         refused with a suggestion. Nearly all defaults are Kafka's, but
@@ -70,6 +72,17 @@ class Broker(Server):
     ...     offset = kafka.send("greetings", b"hello").offset
     >>> offset
     0
+
+    Any Kafka client reaches it by its address until it is closed:
+
+    >>> broker = ottla.Broker()
+    >>> broker.bootstrap_servers.startswith("127.0.0.1:"), broker.cluster_id is None
+    (True, False)
+    >>> broker.data_dir.is_dir(), broker.closed
+    (True, False)
+    >>> broker.close()
+    >>> broker.closed
+    True
     """
 
     @takes_items(ClientOptions)

@@ -86,6 +86,21 @@ class Cluster(Closing):
     ...     cluster.kill(2)
     ...     kafka.send("orders", b"second").offset
     1
+
+    Nodes stop and start, and links between them are cut and heal:
+
+    >>> with ottla.Cluster(3) as cluster:
+    ...     sorted(cluster.nodes), cluster.bootstrap_servers.count(":")
+    ...     cluster.stop(1)
+    ...     sorted(cluster.nodes)
+    ...     cluster.start(1)
+    ...     cluster.cut(3)  # it runs, and reaches nobody
+    ...     cluster.heal()
+    ...     cluster.close()
+    ...     cluster.closed
+    ([1, 2, 3], 3)
+    [2, 3]
+    True
     """
 
     def __init__(

@@ -287,6 +287,44 @@ class Consumer(Reader):
     ...     with kafka.consumer("words", start="earliest", until="caught_up") as consumer:
     ...         [batch["value"].to_pylist() for batch in consumer]
     [[b'one']]
+
+    Without a group it goes where it is told to:
+
+    >>> with ottla.Broker() as broker:
+    ...     kafka = broker.client()
+    ...     for word in ("one", "two", "three"):
+    ...         _ = kafka.send("words", word)
+    ...     consumer = kafka.consumer("words", start="earliest", max_rows=2, value="text")
+    ...     consumer.assignment
+    ...     consumer.poll()["value"].to_pylist(), consumer.position(), consumer.lag()
+    ...     consumer.seek("earliest")
+    ...     consumer.pause()
+    ...     consumer.poll(0.01) is None
+    ...     consumer.resume()
+    ...     consumer.poll()["value"].to_pylist()
+    ...     consumer.close()
+    ...     consumer.closed
+    [('words', 0)]
+    (['one', 'two'], {'words': {0: 2}}, {'words': {0: 1}})
+    True
+    ['one', 'two']
+    True
+
+    In a group it commits how far the work has come:
+
+    >>> with ottla.Broker() as broker:
+    ...     kafka = broker.client()
+    ...     for word in ("one", "two"):
+    ...         _ = kafka.send("words", word)
+    ...     options = {"group_id": "etl", "auto_offset_reset": "earliest", "max_rows": 1}
+    ...     with kafka.consumer("words", **options) as consumer:
+    ...         first, second = consumer.poll(10), consumer.poll(10)
+    ...         consumer.commit(first), consumer.committed()
+    ...         consumer.commit_async(second).result()
+    ...         consumer.generation, consumer.member_id.startswith("ottla-")
+    ({'words': {0: 1}}, {'words': {0: 1}})
+    {'words': {0: 2}}
+    (1, True)
     """
 
     @takes_also(Consuming.consumer)

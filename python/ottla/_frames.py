@@ -8,6 +8,8 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
+from ottla._kafka_columns import fields_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -171,8 +173,16 @@ def text_table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
-def html_table(names: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> str:
-    """Lay out a table for a notebook."""
+def html_table(
+    names: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    caption: str = "",
+    most: int | None = None,
+) -> str:
+    """Lay out a table for a notebook; of more rows than ``most`` it says how many there are."""
+    left = 0 if most is None else len(rows) - most
+    if left > 0:
+        rows = [*rows[:most], [f"… {left:,} more", *[""] * (len(names) - 1)]]
     head = "".join(f"<th>{html.escape(str(name))}</th>" for name in names)
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(_short(value))}</td>" for value in row) + "</tr>"
@@ -192,8 +202,7 @@ def size(count: int) -> str:
     return f"{value:.1f} TiB"
 
 
-def _first_rows(batch: RecordBatch) -> list[list[object]]:
-    names = batch.column_names
+def _first_rows(batch: RecordBatch, names: Sequence[str]) -> list[list[object]]:
     return [[row[name] for name in names] for row in batch.head(SHOWN_ROWS).to_pylist()]
 
 
@@ -211,16 +220,18 @@ def batch_text(batch: RecordBatch) -> str:
     """Show a batch on a terminal."""
     lines = [_summary(batch)]
     if batch.num_columns:
-        lines.append(text_table(batch.column_names, _first_rows(batch)))
+        lines.append(text_table(batch.column_names, _first_rows(batch, batch.column_names)))
     if batch.num_rows > SHOWN_ROWS:
         lines.append(f"… {batch.num_rows - SHOWN_ROWS:,} more rows")
     return "\n".join(lines)
 
 
 def batch_html(batch: RecordBatch) -> str:
-    """Show a batch in a notebook."""
-    names = [f"{name}: {kind}" for name, kind in batch.schema.items()]
-    return html_table(names, _first_rows(batch), _summary(batch))
+    """Show a batch in a notebook: first what the values have, which is what a user looks for."""
+    schema = batch.schema
+    names = sorted(schema, key=set(schema).difference(fields_of(schema)).__contains__)
+    titles = [f"{name}: {schema[name]}" for name in names]
+    return html_table(titles, _first_rows(batch, names), _summary(batch))
 
 
 def column_text(column: Column) -> str:

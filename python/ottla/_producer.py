@@ -44,6 +44,13 @@ class Producer(Closing):
     ...         producer.flush()
     ...         pending.result().offset
     0
+
+    >>> with ottla.Broker() as broker:
+    ...     producer = ottla.Producer(broker.bootstrap_servers)
+    ...     written = producer.write("numbers", [{"n": 1}, {"n": 2}])
+    ...     producer.close()
+    >>> written
+    2
     """
 
     @takes_items(ClientOptions)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from ottla import _frames, _progress
 from ottla._arguments import whole_number
 from ottla._bounds import Limit, row_count
+from ottla._kafka_columns import fields_of, kafka_struct
 from ottla._offsets import commits, delta_txn
 from ottla._scan_parts import Recipe, cut, with_columns
-from ottla._table_columns import fields_of, kafka_struct
 from ottla.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -51,6 +51,26 @@ class Scan:
     ...     scan = kafka.scan("words")
     ...     scan.count(), scan.offsets
     (1, {0: (0, 1)})
+
+    What it has, and how libraries get it:
+
+    >>> with ottla.Broker() as broker:
+    ...     kafka = broker.client()
+    ...     for word in ("one", "two"):
+    ...         _ = kafka.send("words", word)
+    ...     scan = kafka.scan("words", value=ottla.text(), columns=["offset", "value"])
+    ...     scan.topic, scan.start, scan.max_rows, scan.held_back
+    ...     scan.schema
+    ...     scan.head(1).to_pylist()
+    ...     scan.to_polars().rows()
+    ...     scan.to_pandas()["value"].tolist(), scan.to_pyarrow()["offset"].to_pylist()
+    ...     scan.to_duckdb().fetchall(), scan.to_numpy()["offset"].tolist()
+    ('words', {'words': {0: 0}}, 2, {})
+    {'offset': 'int64', 'value': 'string_view'}
+    [{'offset': 0, 'value': 'one'}]
+    [(0, 'one'), (1, 'two')]
+    (['one', 'two'], [0, 1])
+    ([(0, 'one'), (1, 'two')], [0, 1])
     """
 
     def __init__(
@@ -280,6 +300,17 @@ class Scan:
             When the scan was made without ``group_id=``, or the offsets are not within its bounds.
         KafkaError
             While the group has members (``NON_EMPTY_GROUP``).
+
+        Examples
+        --------
+        >>> import ottla
+        >>> with ottla.Broker() as broker:
+        ...     kafka = broker.client()
+        ...     _ = kafka.send("words", "one")
+        ...     new = kafka.scan("words", group_id="nightly")
+        ...     # … the work …
+        ...     new.group_id, new.commit()
+        ('nightly', {'words': {0: 1}})
         """
         if self._group is None:
             raise ConfigError(
@@ -322,6 +353,18 @@ class Scan:
         ------
         FencedError
             When the table has rows of this scan already.
+
+        Examples
+        --------
+        >>> import deltalake, ottla
+        >>> with ottla.Broker() as broker:
+        ...     kafka = broker.client()
+        ...     _ = kafka.send("orders", {"amount": 3})
+        ...     new = kafka.scan("orders", value={"amount": "int64"}, columns=["amount"])
+        ...     deltalake.write_deltalake("orders", new, commit_properties=new.delta_txn("nightly"))
+        ...     resume = ottla.delta_offsets("orders", "nightly")
+        ...     kafka.scan("orders", resume=resume).count()
+        0
         """
         return delta_txn({self.topic: self.offsets}, app, table)
 

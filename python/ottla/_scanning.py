@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from ottla._aio import in_thread
 from ottla._arguments import keywords
 from ottla._bounds import Limit, native_bounds, row_count
 from ottla._committing import GroupOffsets, of_output, refuse_two_starts
@@ -175,6 +176,8 @@ class Scanning(Connection):
         bounds = native_bounds(start, end, topic)
         native = self._native.scan(topic, *bounds, options, limit.left())
         return Scan(native, group, client=self, options=options)
+
+    scan_async = in_thread(scan)
 
     def _numbers(self, topic: str, chosen: set[int] | None, limit: Limit) -> list[int]:
         """Return the partitions of a topic, or those that were chosen."""

@@ -96,6 +96,21 @@ class Table(_frames.Frame, Closing):
     ...     print(users.refresh(), users.to_polars().rows())
     [('ada', 'Rome'), ('bob', 'Paris')]
     1 [('ada', 'Rome')]
+
+    It follows the topic in steps, and is a table for any dataframe library:
+
+    >>> with ottla.Broker() as broker:
+    ...     kafka = broker.client()
+    ...     _ = kafka.send("users", {"city": "Rome"}, key="ada")
+    ...     users = kafka.table("users", key="text", value={"city": "utf8"}, path="users")
+    ...     users.topic, users.end
+    ...     _ = kafka.send("users", None, key="ada")
+    ...     [(change.upserts.rows(), change.deletes.rows()) for change in users.changes()]
+    ...     len(users.to_pyarrow()), len(users.to_pandas())
+    ...     users.close()  # others may use the directory now
+    ('users', {'users': {0: 1}})
+    [([], [('ada',)])]
+    (0, 0)
     """
 
     def __init__(self, client: Scanning, topic: str, options: Mapping[str, Any]) -> None:

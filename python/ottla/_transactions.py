@@ -109,13 +109,21 @@ class Transacting(Writing):
 
         Examples
         --------
-        Copy a topic into another, so that each record arrives exactly once::
+        Copy a topic into another, so that each record arrives exactly once:
 
-            consumer = kafka.consumer("orders", group_id="enrich")
-            with consumer, kafka.transactional("enrich-1") as producer:
-                for batch in consumer:
-                    with producer.transaction(consumer=consumer, batch=batch) as tx:
-                        tx.write("enriched", enrich(batch), key="customer_id")
+        >>> import ottla, polars as pl
+        >>> with ottla.Broker() as broker, broker.client() as kafka:
+        ...     _ = kafka.write("orders", [{"id": 1, "amount": 5}])
+        ...     consumer = kafka.consumer(
+        ...         "orders", group_id="enrich", value="json", until="caught_up"
+        ...     )
+        ...     with consumer, kafka.transactional("enrich-1") as producer:
+        ...         for batch in consumer:
+        ...             enriched = batch.to_polars().select("id", gross=pl.col("amount") * 2)
+        ...             with producer.transaction(consumer=consumer, batch=batch) as tx:
+        ...                 _ = tx.write("enriched", enriched, key="id")
+        ...     kafka.scan("enriched", value=ottla.text(), columns=["value"]).head().to_pylist()
+        [{'value': '{"id":1,"gross":10}'}]
         """
         native = self._native.transactional(
             transactional_id, seconds(transaction_timeout), seconds(timeout), compression_type
@@ -128,6 +136,20 @@ class TransactionalProducer(AsyncClosing):
 
     A transaction belongs to one thread, or to one task of an event loop. Closing the producer, or
     its client, aborts a transaction that is open.
+
+    Examples
+    --------
+    >>> import ottla
+    >>> with ottla.Broker() as broker, broker.client() as kafka:
+    ...     producer = kafka.transactional("books-1")
+    ...     with producer.transaction() as tx:
+    ...         _ = tx.send("accounts", "-5", key="ada")
+    ...         _ = tx.send("accounts", "+5", key="bob")
+    ...     producer.transactional_id, kafka.scan("accounts").count()
+    ...     producer.close()
+    ...     producer.closed
+    ('books-1', 2)
+    True
     """
 
     def __init__(self, connection: Writing, native: _Native) -> None:
@@ -245,6 +267,19 @@ class Transaction:
     """Records, and the offsets of a batch, that become visible together; for one ``with`` block.
 
     Made by :meth:`TransactionalProducer.transaction`.
+
+    Examples
+    --------
+    >>> import asyncio, ottla
+    >>> async def both(kafka):
+    ...     async with kafka.transactional("books-1") as producer, producer.transaction() as tx:
+    ...         written = tx.write("orders", [{"id": 1}])
+    ...         written += await tx.write_async("orders", [{"id": 2}])
+    ...         await tx.send("orders", {"id": 3})
+    ...     return written
+    >>> with ottla.Broker() as broker, broker.client() as kafka:
+    ...     asyncio.run(both(kafka)), kafka.scan("orders").count()
+    (2, 3)
     """
 
     def __init__(

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ottla._arguments import keywords
 from ottla._bounds import Limit
+from ottla._kafka_columns import kafka_struct
 from ottla._names import partition_numbers, topic_name
 from ottla._scanning import Scanning, column_list
-from ottla._table_columns import kafka_struct
 from ottla._windows import Feed, Windows, micros
 from ottla.errors import ConfigError, DataLossError
 from ottla.formats import as_format

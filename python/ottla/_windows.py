@@ -70,6 +70,17 @@ class Window(_frames.Frame):
     offsets : dict of str to dict of int to (int, int)
         The range of offsets in which the rows are, by topic and partition, end exclusive. Rows of
         other windows may be in it.
+
+    Examples
+    --------
+    >>> import ottla
+    >>> with ottla.Broker(config={"log.retention.ms": -1}) as broker:
+    ...     kafka = broker.client()
+    ...     for minute in (0, 1):
+    ...         _ = kafka.send("clicks", "x", timestamp=f"2024-01-01T00:0{minute}:30Z")
+    ...     window = next(kafka.windows("clicks", "1m", columns=["value"]))
+    >>> window.to_polars().rows(), len(window.to_pyarrow()), len(window.to_pandas())
+    ([(b'x',)], 1, 1)
     """
 
     start: datetime
@@ -120,6 +131,19 @@ class Windows:
     """The closed windows of a topic, in the order of their times; made by ``client.windows``.
 
     An iterator. It ends when no further window is closed by what the topic had when it was made.
+
+    Examples
+    --------
+    >>> import ottla
+    >>> with ottla.Broker(config={"log.retention.ms": -1}) as broker:
+    ...     kafka = broker.client()
+    ...     for minute in (0, 1, 2):
+    ...         _ = kafka.send("clicks", "x", timestamp=f"2024-01-01T00:0{minute}:30Z")
+    ...     windows = kafka.windows("clicks", "1m")
+    ...     first = next(windows)
+    ...     rest = kafka.windows("clicks", "1m", resume=windows.checkpoint)
+    ...     first.start.minute, [window.start.minute for window in rest]
+    (0, [1])
     """
 
     def __init__(

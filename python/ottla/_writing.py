@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from ottla import _progress
+from ottla._aio import in_thread
 from ottla._arguments import keywords
 from ottla._bounds import Limit, milliseconds, seconds
 from ottla._connection import Connection
@@ -382,6 +383,8 @@ class Writing(Connection):
         """
         options = keywords(Writing.write, locals())
         return self._write(topic, data, options)
+
+    write_async = in_thread(write)
 
     def _write(
         self, topic: str, data: Any, options: dict[str, Any], through: Sender | None = None

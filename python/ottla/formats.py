@@ -42,6 +42,15 @@ def raw(column: str = "value") -> Format:
     -------
     Format
         The format, for ``value=`` of ``scan``, ``consumer`` and ``write``.
+
+    Examples
+    --------
+    >>> import ottla
+    >>> with ottla.Broker() as broker:
+    ...     kafka = broker.client()
+    ...     _ = kafka.write("blobs", [{"data": b"one"}], value=ottla.raw("data"))
+    ...     kafka.scan("blobs", value=ottla.raw(), columns=["value"]).head().to_pylist()
+    [{'value': b'one'}]
     """
     return Format("raw", column=column)
 
@@ -59,6 +68,15 @@ def text(column: str = "value") -> Format:
     Format
         The format, for ``value=`` of ``scan``, ``consumer`` and ``write``. A value that is not
         UTF-8 is a decode error, handled by ``on_error``.
+
+    Examples
+    --------
+    >>> import ottla
+    >>> with ottla.Broker() as broker:
+    ...     kafka = broker.client()
+    ...     _ = kafka.send("words", "Größe")
+    ...     kafka.scan("words", value=ottla.text(), columns=["value"]).head().to_pylist()
+    [{'value': 'Größe'}]
     """
     return Format("text", column=column)
 

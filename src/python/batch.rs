@@ -86,6 +86,32 @@ fn row_count(n: i64) -> Result<usize> {
 /// `Column`, `batch[["offset", "value"]]` a batch of some columns, `batch[0]` a row as a dictionary,
 /// `batch[2:5]` a batch of some rows, and iterating yields the rows. The memory stays valid after
 /// the broker is closed, the topic deleted and the directory removed.
+///
+/// Examples
+/// --------
+/// >>> import ottla
+/// >>> with ottla.Broker() as broker:
+/// ...     kafka = broker.client()
+/// ...     _ = kafka.write("orders", [{"id": 1, "amount": 5}, {"id": 2, "amount": 7}])
+/// ...     batch = kafka.scan("orders", value="json", columns=["offset", "id", "amount"]).head()
+/// >>> batch.num_rows, batch.num_columns, batch.column_names, batch.schema["id"]
+/// (2, 3, ['offset', 'id', 'amount'], 'int64')
+/// >>> batch[0], batch["amount"].to_pylist(), batch[1:].to_pylist()
+/// ({'offset': 0, 'id': 1, 'amount': 5}, [5, 7], [{'offset': 1, 'id': 2, 'amount': 7}])
+/// >>> batch.select(["id"]).head(1).to_pylist(), batch.tail(1)["id"].to_pylist()
+/// ([{'id': 1}], [2])
+/// >>> batch.offsets, batch.num_rejected
+/// ({'orders': {0: (0, 2)}}, 0)
+/// >>> batch.to_polars().rows(), batch.to_pandas()["id"].tolist()
+/// ([(0, 1, 5), (1, 2, 7)], [1, 2])
+/// >>> batch.to_pyarrow().num_rows, batch.to_numpy()["amount"].sum().item()
+/// (2, 12)
+/// >>> batch.compact().nbytes <= batch.nbytes, batch.plain().num_rows
+/// (True, 2)
+/// >>> import deltalake
+/// >>> deltalake.write_deltalake("lake", batch, commit_properties=batch.delta_txn("etl"))
+/// >>> ottla.delta_offsets("lake", "etl")("orders", 0)
+/// 2
 #[pyclass(frozen, module = "ottla")]
 #[derive(Debug)]
 pub(super) struct RecordBatch {

@@ -399,6 +399,14 @@ pub(super) fn send(
 }
 
 /// Where a record was written.
+///
+/// Examples
+/// --------
+/// >>> import ottla
+/// >>> with ottla.Broker() as broker:
+/// ...     sent = broker.client().send("words", "one", timestamp="2100-01-01")
+/// >>> sent.topic, sent.partition, sent.offset, sent.timestamp.year
+/// ('words', 0, 0, 2100)
 #[pyclass(frozen, module = "ottla")]
 #[derive(Debug)]
 pub(super) struct RecordMetadata {

@@ -15,6 +15,20 @@ use super::interop::{self, arrow_error};
 use super::{types, values};
 
 /// One column of a batch; `numpy.asarray(column)`, `pyarrow.array(column)`, `column[row]`.
+///
+/// Examples
+/// --------
+/// >>> import ottla
+/// >>> with ottla.Broker() as broker:
+/// ...     kafka = broker.client()
+/// ...     _ = kafka.write("orders", [{"id": 1}, {"id": None}])
+/// ...     column = kafka.scan("orders", value={"id": "int64"}).head()["id"]
+/// >>> column.name, column.type, column.null_count, column.nbytes > 0
+/// ('id', 'int64', 1, True)
+/// >>> column.to_pylist(), column.to_pyarrow().sum().as_py(), column.plain()[0]
+/// ([1, None], 1, 1)
+/// >>> column.to_numpy().tolist()
+/// [1.0, nan]
 #[pyclass(frozen, module = "ottla")]
 #[derive(Debug)]
 pub(super) struct Column {

@@ -22,6 +22,7 @@
     clippy::used_underscore_items,
     reason = "arguments of methods are extracted from Python objects, as values"
 )]
+#![allow(clippy::doc_link_with_quotes, reason = "docstrings have examples of Python")]
 
 mod admin;
 mod batch;

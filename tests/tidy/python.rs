@@ -42,7 +42,7 @@ const LAYERS: &[&[&str]] = &[
         "_progress",
         "errors",
     ],
-    &["typing"],
+    &["_kafka_columns", "typing"],
     &["_ottla"],
 ];
 

@@ -118,3 +118,11 @@ def admin(kafka: ottla.Client) -> list[str]:
 with ottla.Broker("events", durability="fsync", reuse=True) as broker:
     client = broker.client(acks=0, threads=2)
     assert write(client, frames(client)) > 0
+
+
+async def admin_async(kafka: ottla.Client) -> list[str]:
+    topic: ottla.Topic = await kafka.create_topic_async("orders", partitions=6)
+    scan: ottla.Scan = await kafka.scan_async(topic.name, value=ORDERS)
+    lazy: pl.LazyFrame = scan.lazy().filter(pl.col("offset") > 0)
+    await kafka.write_async("copy", lazy.collect(), key="customer")
+    return await kafka.topics_async(internal=True)

@@ -15,6 +15,8 @@ broker = ottla.Broker(9092)  # wrong
 client = broker.client(linger_ms="soon")  # wrong
 producer = ottla.Producer(enable_idempotency=True)  # wrong
 
+broker = ottla.Broker(port="9092")  # wrong
+
 # --- writing
 kafka.send("orders", timestamp=1_700_000_000)  # wrong
 kafka.send("orders", b"", value_format="xml")  # wrong
@@ -39,6 +41,10 @@ for batch in kafka.scan("orders"):
     batch[0].offset  # wrong
     batch["amount"].sum()  # wrong
     batch.to_polars().to_pandas_frame()  # wrong
+
+    batch.select("amount").rows  # wrong
+kafka.scan("orders").lazy().height  # wrong
+kafka.topics_async().append("x")  # wrong
 
 # --- groups
 kafka.consumer("orders", until="now")  # wrong
