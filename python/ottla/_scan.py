@@ -59,13 +59,13 @@ class Scan:
     ...     for word in ("one", "two"):
     ...         _ = kafka.send("words", word)
     ...     scan = kafka.scan("words", value=ottla.text(), columns=["offset", "value"])
-    ...     scan.topic, scan.start, scan.max_rows, scan.held_back
+    ...     scan.topic, scan.group_id, scan.start, scan.max_rows, scan.held_back
     ...     scan.schema
     ...     scan.head(1).to_pylist()
     ...     scan.to_polars().rows()
     ...     scan.to_pandas()["value"].tolist(), scan.to_pyarrow()["offset"].to_pylist()
     ...     scan.to_duckdb().fetchall(), scan.to_numpy()["offset"].tolist()
-    ('words', {'words': {0: 0}}, 2, {})
+    ('words', None, {'words': {0: 0}}, 2, {})
     {'offset': 'int64', 'value': 'string_view'}
     [{'offset': 0, 'value': 'one'}]
     [(0, 'one'), (1, 'two')]

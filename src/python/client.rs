@@ -404,9 +404,9 @@ pub(super) fn send(
 /// --------
 /// >>> import ottla
 /// >>> with ottla.Broker() as broker:
-/// ...     sent = broker.client().send("words", "one", timestamp="2100-01-01")
-/// >>> sent.topic, sent.partition, sent.offset, sent.timestamp.year
-/// ('words', 0, 0, 2100)
+/// ...     sent = broker.client().send("words", "one")
+/// >>> sent.topic, sent.partition, sent.offset, sent.timestamp.tzname()
+/// ('words', 0, 0, 'UTC')
 #[pyclass(frozen, module = "ottla")]
 #[derive(Debug)]
 pub(super) struct RecordMetadata {
