@@ -22,7 +22,7 @@ PYTHON_SOURCES := pyproject.toml README.md $(shell find python -name '*.py' -o -
 # The steps of `make test`, in order; cheap ones first.
 STEPS := check-format rust-and-wheel check-python python-test readme-test notebook-test
 
-.PHONY: help demo test clippy rust-test kafka-test rust wheel bench versus bench-guard bench-compare simulate simulate-night kill-transactions engines fuzz fuzz-sample format $(STEPS)
+.PHONY: help demo test clippy rust-test kafka-test rust wheel bench versus versus-tables bench-guard bench-compare simulate simulate-night kill-transactions table-kills engines fuzz fuzz-sample format $(STEPS)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -94,11 +94,14 @@ bench: $(VENV)/.test $(VENV)/.wheel $(PROGRAM) ## Rust micro-benchmarks and the 
 	OTTLA_BIN=$(PROGRAM) $(BIN)/python tests/bench/end_to_end.py
 	$(BIN)/python tests/bench/groups.py
 
-VERSUS_COMMAND := PYTHONPATH=tests/bench:tests/python OTTLA_QUIX_PYTHON=$(abspath $(VENV))/quix/bin/python $(BIN)/python -m versus
+VERSUS_COMMAND := PYTHONPATH=tests/bench:tests/python OTTLA_QUIX_PYTHON=$(abspath $(VENV))/quix/bin/python OTTLA_BYTEWAX_PYTHON=$(abspath $(VENV))/bytewax/bin/python $(BIN)/python -m versus
 RUN ?= $(shell git describe --always --dirty 2>/dev/null || echo tree)
 
-versus: $(VENV)/.notebook $(VENV)/.quix $(VENV)/.wheel $(PROGRAM) ## beside Apache Kafka and its clients, 40 minutes; OTTLA_KAFKA_LIBS: its jars; VERSUS: options
+versus: $(VENV)/.notebook $(VENV)/.quix $(VENV)/.bytewax $(VENV)/.wheel $(PROGRAM) ## beside Apache Kafka and its clients, 40 minutes; OTTLA_KAFKA_LIBS: its jars; VERSUS: options
 	OTTLA_BIN=$(PROGRAM) $(VERSUS_COMMAND) --json build/bench/versus-$(RUN).json --picture build/bench/versus-$(RUN).png $(VERSUS)
+
+versus-tables: $(VENV)/.test $(VENV)/.quix $(VENV)/.bytewax $(VENV)/.wheel $(PROGRAM) ## a table over CHANGES=10000000 changes beside polars and pandas, and windows beside Quix Streams and Bytewax
+	OTTLA_BIN=$(PROGRAM) $(VERSUS_COMMAND) --ours --part tables --part windows --rounds $(or $(ROUNDS),3) --changes $(or $(CHANGES),10000000) --json build/bench/tables-$(RUN).json
 
 bench-guard: $(VENV)/.test $(VENV)/.wheel $(PROGRAM) ## the few ratios that must not fall, without Apache Kafka, into build/bench/RUN.json
 	OTTLA_BIN=$(PROGRAM) $(VERSUS_COMMAND) --ours --part throughput --part frames --json build/bench/$(RUN).json $(VERSUS)
@@ -121,6 +124,9 @@ simulate-night: ## clusters, without and with transactions, on fresh seeds until
 
 kill-transactions: $(VENV)/.test $(VENV)/.wheel ## brokers under transactional clients are killed KILLS=20 times, one node and three
 	OTTLA_KILLS=$(or $(KILLS),20) $(BIN)/python -m pytest -s tests/python/crash/test_transactions.py
+
+table-kills: $(VENV)/.test $(VENV)/.wheel ## a table over CHANGES=10000000 changes of a tenth as many keys, killed KILLS=10 times, against batch queries
+	OTTLA_TABLE_CHANGES=$(or $(CHANGES),10000000) OTTLA_TABLE_KILLS=$(or $(KILLS),10) $(BIN)/python -m pytest -s tests/python/crash/test_table_at_scale.py
 
 fuzz: ## let libFuzzer search in every fuzz target for a minute (TARGETS, SECONDS_EACH); needs a C++ compiler
 	OTTLA_FUZZ_CORPUS=$(abspath tests/fuzz/target/corpus) $(CARGO) test --features sim --test fuzz corpus_is_written
@@ -186,4 +192,9 @@ $(VENV)/.engines: $(VENV)/.test pyproject.toml
 $(VENV)/.quix: $(VENV)/.created pyproject.toml
 	$(PYTHON) -m venv $(VENV)/quix
 	$(VENV)/quix/bin/python -m pip install --quiet --group quix || echo "Quix Streams could not be installed; its rows will say so"
+	touch $@
+
+$(VENV)/.bytewax: $(VENV)/.created pyproject.toml
+	$(PYTHON) -m venv $(VENV)/bytewax
+	$(VENV)/bytewax/bin/python -m pip install --quiet --group bytewax || echo "Bytewax could not be installed; its rows will say so"
 	touch $@

@@ -195,6 +195,7 @@ _HOMES = {
         "text",
     ),
     "sql_offsets": (),
+    "typing": (),
 }
 
 if not TYPE_CHECKING:  # a type checker reads the imports above, and knows what does not exist

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ottla._aio import in_thread
 from ottla._bounds import Bound, Limit, native_bound, seconds
 from ottla._connection import Connection
 from ottla._description import ClusterDescription
+from ottla._frames import html_table
 from ottla._groups import Groups
 from ottla._names import topic_name
 from ottla._settings import config_items, setting_text, topic_settings
-from ottla.errors import ConfigError
+from ottla.errors import ConfigError, KafkaError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ottla._connection import Timeout
+    from ottla._description import ClusterPartition
 
 __all__ = ["Administration"]
+
+#: How long something waits that only shows what is there, in seconds.
+_GLANCE_SECONDS = 3.0
+#: How many topics are shown.
+_SHOWN_MAX = 20
 
 
 class Administration(Connection):
@@ -165,7 +173,50 @@ class Administration(Connection):
         """
         return ClusterDescription._of(self._admin.describe_cluster(seconds(timeout)))  # noqa: SLF001
 
+    configs_async = in_thread(configs)
+    alter_configs_async = in_thread(alter_configs)
+    delete_records_async = in_thread(delete_records)
+    offsets_async = in_thread(offsets)
+    cluster_async = in_thread(cluster)
+
+    def _ipython_key_completions_(self) -> list[str]:
+        """Return what a notebook offers after ``client["``."""
+        try:
+            return self._admin.topics(internal=False, timeout=_GLANCE_SECONDS)
+        except KafkaError:
+            return []
+
+    def _repr_html_(self) -> str:
+        """Show the topics; a notebook must not wait for long."""
+        try:
+            cluster = self.cluster(timeout=_GLANCE_SECONDS)
+        except KafkaError as error:
+            return html_table(["client", "state"], [[self.bootstrap_servers, error]])
+        topics: dict[str, list[ClusterPartition]] = {}
+        for one in cluster.partitions:
+            if not one.topic.startswith("__"):
+                topics.setdefault(one.topic, []).append(one)
+        rows: list[list[object]] = [
+            [name, len(found), *_state(found)] for name, found in sorted(topics.items())
+        ]
+        caption = (
+            f"Client of {self.bootstrap_servers}: {len(cluster.brokers)} brokers, "
+            f"{len(topics):,} topics"
+        )
+        names = ["topic", "partitions", "replicas", "state"]
+        return html_table(names, rows, caption, most=_SHOWN_MAX)
+
     @property
     def groups(self) -> Groups:
         """The consumer groups: list, describe (members, offsets, lag), reset, delete."""
         return Groups(self)
+
+
+def _state(partitions: list[ClusterPartition]) -> tuple[int, str]:
+    """Return how many replicas partitions have, and what is wrong with them."""
+    counts = {
+        "offline": sum(one.is_offline for one in partitions),
+        "under-replicated": sum(one.is_under_replicated for one in partitions),
+    }
+    wrong = [f"{count} {what}" for what, count in counts.items() if count]
+    return max(len(one.replicas) for one in partitions), ", ".join(wrong) or "ok"

@@ -18,6 +18,7 @@ __all__ = [
     "same_as",
     "same_for_topic",
     "takes_also",
+    "takes_items",
     "whole_number",
 ]
 
@@ -39,7 +40,7 @@ def keywords(method: Callable[..., Any], variables: Mapping[str, Any]) -> dict[s
 
 
 def same_as(
-    method: Callable[Concatenate[Any, P], R],
+    method: Callable[Concatenate[Any, P], Any],
 ) -> Callable[[Callable[..., R]], Callable[Concatenate[Any, P], R]]:
     """Show, of a method that passes its arguments on, the arguments of the one that takes them."""
 
@@ -50,7 +51,7 @@ def same_as(
 
 
 def same_for_topic(
-    method: Callable[Concatenate[Any, str, P], R],
+    method: Callable[Concatenate[Any, str, P], Any],
 ) -> Callable[[Callable[..., R]], Callable[Concatenate[Any, P], R]]:
     """As :func:`same_as`, where the topic, the first argument, is known."""
 
@@ -73,6 +74,21 @@ def takes_also(method: Callable[..., Any]) -> Callable[[F], F]:
             if one.kind is one.KEYWORD_ONLY
         ]
         return _show(function, own.replace(parameters=[*first, *added, options]))
+
+    return shown
+
+
+def takes_items(items: type) -> Callable[[F], F]:
+    """Show, of a function with ``**options``, the items of a ``TypedDict`` instead of these."""
+
+    def shown(function: F) -> F:
+        own = inspect.signature(function)
+        *first, _options = own.parameters.values()
+        added = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
+            for name in items.__annotations__
+        ]
+        return _show(function, own.replace(parameters=[*first, *added]))
 
     return shown
 

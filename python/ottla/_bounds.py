@@ -7,11 +7,14 @@ import time as _time
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta, timezone
 from fractions import Fraction
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from ottla._imported import imported
 from ottla._records import plain
 from ottla.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ottla.typing import TimeUnit
 
 __all__ = [
     "Bound",
@@ -38,7 +41,7 @@ _OFFSET_MAX = 2**63 - 1
 _UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
-def ts(unit: str = "ms") -> str:
+def ts(unit: TimeUnit = "ms") -> str:
     """Name the type of a JSON number that counts time since 1970, UTC.
 
     Parameters
@@ -67,7 +70,7 @@ def ts(unit: str = "ms") -> str:
     return f"timestamp[{unit}, UTC]"
 
 
-def timestamp(value: float, unit: str) -> datetime:
+def timestamp(value: float, unit: TimeUnit) -> datetime:
     """Convert a number since 1970, UTC, to a time; the unit is never guessed.
 
     Parameters

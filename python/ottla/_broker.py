@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from ottla._arguments import one_class
+from ottla._arguments import one_class, takes_items
 from ottla._client import Client
 from ottla._server import Server
+from ottla.typing import ClientOptions
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Broker"]
 
@@ -36,6 +40,8 @@ class Broker(Server):
     listeners : str, optional
         Kafka's ``listeners``, for example ``"PLAINTEXT://127.0.0.1:9092"``. The default is a free
         port of the loopback interface.
+    port : int, optional
+        A port of the loopback interface, instead of ``listeners``: ``Broker(port=9092)``.
     config : mapping of str to object, optional
         Settings by Kafka's names, for example ``{"num.partitions": 4}``. An unknown name is
         refused with a suggestion. Nearly all defaults are Kafka's, but
@@ -71,9 +77,21 @@ class Broker(Server):
     ...     offset = kafka.send("greetings", b"hello").offset
     >>> offset
     0
+
+    Any Kafka client reaches it by its address until it is closed:
+
+    >>> broker = ottla.Broker()
+    >>> broker.bootstrap_servers.startswith("127.0.0.1:"), broker.cluster_id is None
+    (True, False)
+    >>> broker.data_dir.is_dir(), broker.closed
+    (True, False)
+    >>> broker.close()
+    >>> broker.closed
+    True
     """
 
-    def client(self, **options: Any) -> Client:
+    @takes_items(ClientOptions)
+    def client(self, **options: Unpack[ClientOptions]) -> Client:
         """Return a client of this broker that uses no socket.
 
         Parameters

@@ -11,17 +11,21 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ottla._arguments import takes_items
 from ottla._bounds import Limit
 from ottla._broker import Broker
 from ottla._client import Client, connect
 from ottla._closing import Closing
 from ottla._ottla import Links
 from ottla.errors import ClosedError, ConfigError
+from ottla.typing import ClientOptions
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
     from datetime import timedelta
+
+    from typing_extensions import Unpack
 
 
 __all__ = ["Cluster"]
@@ -82,6 +86,21 @@ class Cluster(Closing):
     ...     cluster.kill(2)
     ...     kafka.send("orders", b"second").offset
     1
+
+    Nodes stop and start, and links between them are cut and heal:
+
+    >>> with ottla.Cluster(3) as cluster:
+    ...     sorted(cluster.nodes), cluster.bootstrap_servers.count(":")
+    ...     cluster.stop(1)
+    ...     sorted(cluster.nodes)
+    ...     cluster.start(1)
+    ...     cluster.cut(3)  # it runs, and reaches nobody
+    ...     cluster.heal()
+    ...     cluster.close()
+    ...     cluster.closed
+    ([1, 2, 3], 3)
+    [2, 3]
+    True
     """
 
     def __init__(
@@ -207,7 +226,8 @@ class Cluster(Closing):
         for links in self._links.values():
             links.heal()
 
-    def client(self, **options: Any) -> Client:
+    @takes_items(ClientOptions)
+    def client(self, **options: Unpack[ClientOptions]) -> Client:
         """Return a client that knows all nodes, and goes on when some of them are lost.
 
         Parameters

@@ -27,6 +27,15 @@ if TYPE_CHECKING:
     from ottla._ottla import Consumer as _NativeConsumer
     from ottla._reader import Listener
     from ottla.formats import Format, Header
+    from ottla.typing import (
+        AutoOffsetReset,
+        FormatName,
+        GroupProtocol,
+        IsolationLevel,
+        OnDataLoss,
+        RemoteAssignor,
+        Until,
+    )
 
 
 __all__ = ["Consumer", "Consuming"]
@@ -43,28 +52,28 @@ class Consuming(Connection):
         start: Bound = None,
         resume: Resume | None = None,
         partitions: Iterable[int] | None = None,
-        value: Format | str | Mapping[str, Any] | None = None,
+        value: Format | FormatName | Mapping[str, Any] | None = None,
         columns: Sequence[str | Header] | None = None,
-        until: str | None = None,
+        until: Until | None = None,
         max_rows: int = 10_000,
         max_bytes: int | None = None,
         max_wait: float | timedelta = 0.5,
         memory_limit: int | None = None,
-        isolation_level: str | None = None,
+        isolation_level: IsolationLevel | None = None,
         on_error: str = "raise",
-        on_data_loss: str = "raise",
+        on_data_loss: OnDataLoss = "raise",
         string_view: bool = True,
         threads: int | None = None,
         progress: Any = False,
-        auto_offset_reset: str | None = None,
+        auto_offset_reset: AutoOffsetReset | None = None,
         auto_commit: bool = False,
         auto_commit_interval_ms: int | timedelta | None = None,
         on_assign: Listener | None = None,
         on_revoke: Listener | None = None,
         on_lost: Listener | None = None,
         group_instance_id: str | None = None,
-        group_protocol: str | None = None,
-        group_remote_assignor: str | None = None,
+        group_protocol: GroupProtocol | None = None,
+        group_remote_assignor: RemoteAssignor | None = None,
         partition_assignment_strategy: str | Sequence[str] | None = None,
         session_timeout_ms: int | timedelta | None = None,
         heartbeat_interval_ms: int | timedelta | None = None,
@@ -278,6 +287,44 @@ class Consumer(Reader):
     ...     with kafka.consumer("words", start="earliest", until="caught_up") as consumer:
     ...         [batch["value"].to_pylist() for batch in consumer]
     [[b'one']]
+
+    Without a group it goes where it is told to:
+
+    >>> with ottla.Broker() as broker:
+    ...     kafka = broker.client()
+    ...     for word in ("one", "two", "three"):
+    ...         _ = kafka.send("words", word)
+    ...     consumer = kafka.consumer("words", start="earliest", max_rows=2, value="text")
+    ...     consumer.assignment
+    ...     consumer.poll()["value"].to_pylist(), consumer.position(), consumer.lag()
+    ...     consumer.seek("earliest")
+    ...     consumer.pause()
+    ...     consumer.poll(0.01) is None
+    ...     consumer.resume()
+    ...     consumer.poll()["value"].to_pylist()
+    ...     consumer.close()
+    ...     consumer.closed
+    [('words', 0)]
+    (['one', 'two'], {'words': {0: 2}}, {'words': {0: 1}})
+    True
+    ['one', 'two']
+    True
+
+    In a group it commits how far the work has come:
+
+    >>> with ottla.Broker() as broker:
+    ...     kafka = broker.client()
+    ...     for word in ("one", "two"):
+    ...         _ = kafka.send("words", word)
+    ...     options = {"group_id": "etl", "auto_offset_reset": "earliest", "max_rows": 1}
+    ...     with kafka.consumer("words", **options) as consumer:
+    ...         first, second = consumer.poll(10), consumer.poll(10)
+    ...         consumer.commit(first), consumer.committed()
+    ...         consumer.commit_async(second).result()
+    ...         consumer.generation, consumer.member_id.startswith("ottla-")
+    ({'words': {0: 1}}, {'words': {0: 1}})
+    {'words': {0: 2}}
+    (1, True)
     """
 
     @takes_also(Consuming.consumer)

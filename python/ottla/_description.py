@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import pandas as pd
+
 __all__ = ["ClusterBroker", "ClusterDescription", "ClusterPartition"]
 
 #: How many partitions that need attention are shown; all are in the lists.
@@ -99,6 +101,21 @@ class ClusterDescription:
         The brokers, by id.
     partitions : list of ClusterPartition
         The partitions of all topics, also of Kafka's internal ones.
+
+    Examples
+    --------
+    >>> import ottla
+    >>> with ottla.Broker() as broker, broker.client() as kafka:
+    ...     _ = kafka.create_topic("orders", partitions=2)
+    ...     cluster = kafka.cluster()
+    >>> cluster.leaders, cluster.replicas
+    ({1: 2}, {1: 2})
+    >>> cluster.offline, cluster.under_replicated, cluster.under_min_isr
+    ([], [], [])
+    >>> [(one["partition"], one["isr"]) for one in cluster.to_pylist()]
+    [(0, [1]), (1, [1])]
+    >>> cluster.to_pandas()["partition"].tolist()
+    [0, 1]
     """
 
     cluster_id: str | None
@@ -141,7 +158,7 @@ class ClusterDescription:
         """Return the partitions as a list of dictionaries."""
         return [dict(vars(one)) for one in self.partitions]
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> pd.DataFrame:
         """Return the partitions as a ``pandas.DataFrame``."""
         import pandas as pd
 

@@ -8,8 +8,15 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
+from ottla._kafka_columns import fields_of
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    import numpy as np
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
 
     from ottla._ottla import Column, RecordBatch
 
@@ -36,17 +43,17 @@ def require(library: str, purpose: str) -> Any:
 class Frame:
     """What holds its rows as a polars dataframe, as other libraries want them."""
 
-    def to_polars(self) -> Any:
+    def to_polars(self) -> pl.DataFrame:
         """Return the rows as a ``polars.DataFrame``."""
         raise NotImplementedError
 
-    def to_pyarrow(self) -> Any:
+    def to_pyarrow(self) -> pa.Table:
         """Return the rows as a ``pyarrow.Table``."""
         require("pyarrow", "to_pyarrow()")
         polars = require("polars", "to_pyarrow()")
         return self.to_polars().to_arrow(compat_level=polars.CompatLevel.oldest())
 
-    def to_pandas(self, **options: Any) -> Any:
+    def to_pandas(self, **options: Any) -> pd.DataFrame:
         """Return the rows as a ``pandas.DataFrame``.
 
         Parameters
@@ -56,6 +63,17 @@ class Frame:
         """
         require("pandas", "to_pandas()")
         return self.to_pyarrow().to_pandas(**options)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Return the rows as dictionaries."""
+        rows: Iterator[dict[str, Any]] = self.to_polars().iter_rows(named=True)
+        return rows
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        raise TypeError(
+            f"a {type(self).__name__.lower()} is not an array: to_pandas() returns a "
+            "pandas.DataFrame"
+        )
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         stream: object = self.to_polars().__arrow_c_stream__(requested_schema)
@@ -72,32 +90,32 @@ def pickled_batch(stream: bytes, facts: Any) -> RecordBatch:
 # --- conversions ---------------------------------------------------------------------------------
 
 
-def pyarrow_batch(batch: RecordBatch, string_view: bool) -> Any:
+def pyarrow_batch(batch: RecordBatch, string_view: bool) -> pa.RecordBatch:
     """Convert a batch into a ``pyarrow.RecordBatch``."""
     pyarrow = require("pyarrow", "to_pyarrow()")
     return pyarrow.record_batch(batch if string_view else batch.plain())
 
 
-def pyarrow_column(column: Column, string_view: bool) -> Any:
+def pyarrow_column(column: Column, string_view: bool) -> pa.Array:
     """Convert a column into a ``pyarrow.Array``."""
     pyarrow = require("pyarrow", "to_pyarrow()")
     return pyarrow.array(column if string_view else column.plain())
 
 
-def pandas_frame(source: Any, **options: Any) -> Any:
+def pandas_frame(source: Any, **options: Any) -> pd.DataFrame:
     """Convert anything with a C stream into a ``pandas.DataFrame``."""
     require("pandas", "to_pandas()")
     pyarrow = require("pyarrow", "to_pandas()")
     return pyarrow.table(source).to_pandas(**options)
 
 
-def polars_frame(source: Any) -> Any:
+def polars_frame(source: Any) -> pl.DataFrame:
     """Convert anything with a C stream into a ``polars.DataFrame``."""
     polars = require("polars", "to_polars()")
     return polars.DataFrame(source)
 
 
-def numpy_column(column: Column) -> Any:
+def numpy_column(column: Column) -> np.ndarray[Any, Any]:
     """Convert a column into a ``numpy.ndarray``: a view of its memory where numpy has the type."""
     numpy = require("numpy", "to_numpy()")
     memory = column._memory()  # noqa: SLF001
@@ -108,12 +126,12 @@ def numpy_column(column: Column) -> Any:
     return values
 
 
-def numpy_columns(batch: RecordBatch) -> dict[str, Any]:
+def numpy_columns(batch: RecordBatch) -> dict[str, np.ndarray[Any, Any]]:
     """Convert a batch into a dictionary of ``numpy.ndarray``."""
     return {name: numpy_column(batch[name]) for name in batch.column_names}
 
 
-def numpy_protocol(column: Column, dtype: Any, copy: bool | None) -> Any:
+def numpy_protocol(column: Column, dtype: Any, copy: bool | None) -> np.ndarray[Any, Any]:
     """Implement ``numpy.asarray(column)``."""
     numpy = require("numpy", "numpy.asarray()")
     array = numpy_column(column)
@@ -155,8 +173,16 @@ def text_table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
-def html_table(names: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> str:
-    """Lay out a table for a notebook."""
+def html_table(
+    names: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    caption: str = "",
+    most: int | None = None,
+) -> str:
+    """Lay out a table for a notebook; of more rows than ``most`` it says how many there are."""
+    left = 0 if most is None else len(rows) - most
+    if left > 0:
+        rows = [*rows[:most], [f"… {left:,} more", *[""] * (len(names) - 1)]]
     head = "".join(f"<th>{html.escape(str(name))}</th>" for name in names)
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(_short(value))}</td>" for value in row) + "</tr>"
@@ -176,8 +202,7 @@ def size(count: int) -> str:
     return f"{value:.1f} TiB"
 
 
-def _first_rows(batch: RecordBatch) -> list[list[object]]:
-    names = batch.column_names
+def _first_rows(batch: RecordBatch, names: Sequence[str]) -> list[list[object]]:
     return [[row[name] for name in names] for row in batch.head(SHOWN_ROWS).to_pylist()]
 
 
@@ -195,16 +220,18 @@ def batch_text(batch: RecordBatch) -> str:
     """Show a batch on a terminal."""
     lines = [_summary(batch)]
     if batch.num_columns:
-        lines.append(text_table(batch.column_names, _first_rows(batch)))
+        lines.append(text_table(batch.column_names, _first_rows(batch, batch.column_names)))
     if batch.num_rows > SHOWN_ROWS:
         lines.append(f"… {batch.num_rows - SHOWN_ROWS:,} more rows")
     return "\n".join(lines)
 
 
 def batch_html(batch: RecordBatch) -> str:
-    """Show a batch in a notebook."""
-    names = [f"{name}: {kind}" for name, kind in batch.schema.items()]
-    return html_table(names, _first_rows(batch), _summary(batch))
+    """Show a batch in a notebook: first what the values have, which is what a user looks for."""
+    schema = batch.schema
+    names = sorted(schema, key=set(schema).difference(fields_of(schema)).__contains__)
+    titles = [f"{name}: {schema[name]}" for name in names]
+    return html_table(titles, _first_rows(batch, names), _summary(batch))
 
 
 def column_text(column: Column) -> str:

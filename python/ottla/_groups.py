@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any, Union
 
+from ottla._aio import in_thread
 from ottla._arguments import whole_number
 from ottla._bounds import (
     Limit,
@@ -16,17 +17,25 @@ from ottla._bounds import (
     refusal_of_ranges,
     seconds,
 )
+from ottla._frames import html_table
 from ottla._names import partition_numbers, topic_name, topic_names
 from ottla._offsets import ends
-from ottla.errors import ConfigError
+from ottla.errors import ConfigError, KafkaError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import date, datetime, timedelta
 
+    import pandas as pd
+
     from ottla._connection import Connection, Timeout
+    from ottla.typing import GroupProtocol
 
 __all__ = ["Group", "GroupDescription", "GroupMember", "GroupPartition", "Groups"]
+
+#: How long something waits that only shows what is there, in seconds, and how many groups it shows.
+_GLANCE_SECONDS = 3.0
+_SHOWN_MAX = 20
 
 #: A scope: a topic, several topics, or the partitions of each.
 Topics = Union[str, Sequence[str], Mapping[str, Iterable[int]]]  # noqa: UP007 (read by Python 3.10)
@@ -124,6 +133,7 @@ class GroupPartition:
 
 #: ``list`` is a method of :class:`Groups`.
 Listing = list[Group]
+Texts = list[str]
 
 _COLUMNS = ("topic", "partition", "committed_offset", "log_end_offset", "lag", "client_id", "host")
 
@@ -146,6 +156,18 @@ class GroupDescription:
         Its members.
     partitions : list of GroupPartition
         Those with a committed offset and those assigned to a member.
+
+    Examples
+    --------
+    >>> import ottla
+    >>> with ottla.Broker() as broker, broker.client() as kafka:
+    ...     _ = kafka.send("words", "one")
+    ...     _ = kafka.groups.reset("etl", "words", "earliest")
+    ...     group = kafka.groups["etl"]
+    >>> group.lag, group.to_pylist()[0]["committed_offset"]
+    (1, 0)
+    >>> group.to_pandas()["log_end_offset"].tolist()
+    [1]
     """
 
     group_id: str
@@ -173,7 +195,7 @@ class GroupDescription:
         """Return the partitions as a list of dictionaries."""
         return [dict(vars(one)) for one in self.partitions]
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> pd.DataFrame:
         """Return the partitions as a ``pandas.DataFrame``."""
         import pandas as pd
 
@@ -226,6 +248,30 @@ class Groups:
     {'words': {0: (None, 1)}}
     ['etl']
     0
+
+    >>> with ottla.Broker() as broker:
+    ...     kafka = broker.client()
+    ...     _ = kafka.send("words", "one")
+    ...     _ = kafka.groups.reset("etl", "words", "latest")
+    ...     kafka.groups.describe("etl").state
+    ...     kafka.groups.delete_offsets("etl", "words")
+    ...     kafka.groups.delete("etl")
+    ...     "etl" in kafka.groups
+    'Empty'
+    False
+
+    >>> import asyncio
+    >>> async def twins(groups):
+    ...     await groups.reset_async("etl", "words", "earliest")
+    ...     print([group.group_id for group in await groups.list_async()])
+    ...     print((await groups.describe_async("etl")).lag)
+    ...     await groups.delete_offsets_async("etl", "words")
+    ...     await groups.delete_async("etl")
+    >>> with ottla.Broker() as broker, broker.client() as kafka:
+    ...     _ = kafka.send("words", "one")
+    ...     asyncio.run(twins(kafka.groups))
+    ['etl']
+    1
     """
 
     def __init__(self, client: Connection) -> None:
@@ -233,7 +279,11 @@ class Groups:
         self._native = client._native.groups()  # noqa: SLF001
 
     def list(
-        self, *, state: str | None = None, type: str | None = None, timeout: Timeout = 30.0
+        self,
+        *,
+        state: str | None = None,
+        type: GroupProtocol | None = None,
+        timeout: Timeout = 30.0,
     ) -> Listing:
         """Return the groups, sorted by name.
 
@@ -247,7 +297,7 @@ class Groups:
             How long to wait, in seconds.
         """
         states = [] if state is None else [state]
-        types = [] if type is None else [type]
+        types: Texts = [] if type is None else [type]
         return [Group(**one) for one in self._native.list(states, types, seconds(timeout))]
 
     def describe(self, group_id: str, *, timeout: Timeout = 30.0) -> GroupDescription:
@@ -375,6 +425,29 @@ class Groups:
         """
         chosen = None if partitions is None else {*partition_numbers(partitions)}
         self._native.delete_offsets(group_id, topic, chosen, seconds(timeout))
+
+    list_async = in_thread(list)  # noqa: A003 (the method above)
+    describe_async = in_thread(describe)
+    reset_async = in_thread(reset)
+    delete_async = in_thread(delete)
+    delete_offsets_async = in_thread(delete_offsets)
+
+    def _ipython_key_completions_(self) -> Texts:
+        """Return what a notebook offers after ``groups["``."""
+        try:
+            return [group.group_id for group in self.list(timeout=_GLANCE_SECONDS)]
+        except KafkaError:
+            return []
+
+    def _repr_html_(self) -> str:
+        address = self._client.bootstrap_servers
+        try:
+            found = self.list(timeout=_GLANCE_SECONDS)
+        except KafkaError as error:
+            return html_table(["groups of", "state"], [[address, error]])
+        names = list(Group.__dataclass_fields__)
+        rows = [[getattr(one, name) for name in names] for one in found]
+        return html_table(names, rows, f"{len(found):,} groups of {address}", most=_SHOWN_MAX)
 
     def __repr__(self) -> str:
         return f"<ottla.Groups of {self._client.bootstrap_servers}>"

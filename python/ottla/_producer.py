@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ottla._arguments import same_as
+from ottla._arguments import same_as, takes_items
 from ottla._client import Client, connect
 from ottla._closing import Closing
 from ottla._writing import Writing
+from ottla.typing import ClientOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
 
+    from typing_extensions import Unpack
+
     from ottla._ottla import Pending
     from ottla._records import Headers, Key
     from ottla.formats import Format
+    from ottla.typing import FormatName
 
 __all__ = ["Producer"]
 
@@ -40,10 +44,20 @@ class Producer(Closing):
     ...         producer.flush()
     ...         pending.result().offset
     0
+
+    >>> with ottla.Broker() as broker:
+    ...     producer = ottla.Producer(broker.bootstrap_servers)
+    ...     written = producer.write("numbers", [{"n": 1}, {"n": 2}])
+    ...     producer.close()
+    >>> written
+    2
     """
 
+    @takes_items(ClientOptions)
     def __init__(
-        self, bootstrap_servers: str | Sequence[str] | Client | None = None, **options: Any
+        self,
+        bootstrap_servers: str | Sequence[str] | Client | None = None,
+        **options: Unpack[ClientOptions],
     ) -> None:
         self._own = not isinstance(bootstrap_servers, Client)
         if isinstance(bootstrap_servers, Client):
@@ -64,7 +78,7 @@ class Producer(Closing):
         partition: int | None = None,
         timestamp: datetime | str | None = None,
         headers: Headers = None,
-        value_format: Format | str | None = None,
+        value_format: Format | FormatName | None = None,
     ) -> Pending:
         """Send one record without waiting; see ``client.send_async``.
 

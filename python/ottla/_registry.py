@@ -53,6 +53,9 @@ class SchemaRegistry:
     >>> import ottla
     >>> ottla.SchemaRegistry("https://registry.example", username="key", password="secret")
     ottla.SchemaRegistry('https://registry.example')
+
+    >>> ottla.SchemaRegistry("https://one.example,https://two.example").urls
+    ['https://one.example', 'https://two.example']
     """
 
     def __init__(

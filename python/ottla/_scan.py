@@ -8,22 +8,28 @@ from typing import TYPE_CHECKING, Any
 from ottla import _engines, _frames, _progress
 from ottla._arguments import whole_number
 from ottla._bounds import Limit, row_count
+from ottla._kafka_columns import fields_of, kafka_struct
 from ottla._offsets import commits, delta_txn
 from ottla._scan_parts import Recipe, cut, with_columns
-from ottla._table_columns import fields_of
 from ottla.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from os import PathLike
     from pathlib import Path
+
+    import duckdb
+    import numpy as np
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
 
     from ottla._committing import GroupOffsets
     from ottla._connection import Timeout
     from ottla._offsets import Offsets
     from ottla._ottla import RecordBatch
     from ottla._ottla import Scan as _NativeScan
-    from ottla.formats import Format
+    from ottla.formats import Format, Header
 
 __all__ = ["Scan"]
 
@@ -47,6 +53,26 @@ class Scan:
     ...     scan = kafka.scan("words")
     ...     scan.count(), scan.offsets
     (1, {0: (0, 1)})
+
+    What it has, and how libraries get it:
+
+    >>> with ottla.Broker() as broker:
+    ...     kafka = broker.client()
+    ...     for word in ("one", "two"):
+    ...         _ = kafka.send("words", word)
+    ...     scan = kafka.scan("words", value=ottla.text(), columns=["offset", "value"])
+    ...     scan.topic, scan.group_id, scan.start, scan.max_rows, scan.held_back
+    ...     scan.schema
+    ...     scan.head(1).to_pylist()
+    ...     scan.to_polars().rows()
+    ...     scan.to_pandas()["value"].tolist(), scan.to_pyarrow()["offset"].to_pylist()
+    ...     scan.to_duckdb().fetchall(), scan.to_numpy()["offset"].tolist()
+    ('words', None, {'words': {0: 0}}, 2, {})
+    {'offset': 'int64', 'value': 'string_view'}
+    [{'offset': 0, 'value': 'one'}]
+    [(0, 'one'), (1, 'two')]
+    (['one', 'two'], [0, 1])
+    ([(0, 'one'), (1, 'two')], [0, 1])
     """
 
     def __init__(
@@ -154,18 +180,21 @@ class Scan:
         """
         if whole_number("n", n) < 1:
             raise ConfigError(f"n={n}: a scan has at least one part")
-        recipe = self._travelling()
-        if recipe.options["max_rows"] is not None:
-            if recipe.options["value"] is not None and recipe.options["value"].kind == "arrow_ipc":
-                raise ConfigError(
-                    "a scan of Arrow IPC streams that max_rows= cuts off within a record has no "
-                    "parts: leave max_rows= out"
-                )
-            recipe = replace(
-                recipe, offsets=self.offsets, options=recipe.options | {"max_rows": None}
-            )
+        recipe = self._divisible()
         parts = cut(recipe.offsets, n)
         return [Scan(None, recipe=replace(recipe, offsets=part)) for part in parts]
+
+    def _divisible(self) -> Recipe:
+        """Return how to make the scan by its offsets alone."""
+        recipe = self._travelling()
+        if recipe.options["max_rows"] is None:
+            return recipe
+        if recipe.options["value"] is not None and recipe.options["value"].kind == "arrow_ipc":
+            raise ConfigError(
+                "a scan of Arrow IPC streams that max_rows= cuts off within a record has no "
+                "parts: leave max_rows= out"
+            )
+        return replace(recipe, offsets=self.offsets, options=recipe.options | {"max_rows": None})
 
     @property
     def topic(self) -> str:
@@ -273,6 +302,17 @@ class Scan:
             When the scan was made without ``group_id=``, or the offsets are not within its bounds.
         KafkaError
             While the group has members (``NON_EMPTY_GROUP``).
+
+        Examples
+        --------
+        >>> import ottla
+        >>> with ottla.Broker() as broker:
+        ...     kafka = broker.client()
+        ...     _ = kafka.send("words", "one")
+        ...     new = kafka.scan("words", group_id="nightly")
+        ...     # … the work …
+        ...     new.group_id, new.commit()
+        ('nightly', {'words': {0: 1}})
         """
         if self._group is None:
             raise ConfigError(
@@ -315,6 +355,18 @@ class Scan:
         ------
         FencedError
             When the table has rows of this scan already.
+
+        Examples
+        --------
+        >>> import deltalake, ottla
+        >>> with ottla.Broker() as broker:
+        ...     kafka = broker.client()
+        ...     _ = kafka.send("orders", {"amount": 3})
+        ...     new = kafka.scan("orders", value={"amount": "int64"}, columns=["amount"])
+        ...     deltalake.write_deltalake("orders", new, commit_properties=new.delta_txn("nightly"))
+        ...     resume = ottla.delta_offsets("orders", "nightly")
+        ...     kafka.scan("orders", resume=resume).count()
+        0
         """
         return delta_txn({self.topic: self.offsets}, app, table)
 
@@ -345,7 +397,7 @@ class Scan:
         """Return the first ``n`` rows, in the order of the partitions."""
         return self._native.collect_head(row_count(n))
 
-    def to_pyarrow(self, *, string_view: bool = False, progress: Any = False) -> Any:
+    def to_pyarrow(self, *, string_view: bool = False, progress: Any = False) -> pa.Table:
         """Read all rows into a ``pyarrow.Table``.
 
         Parameters
@@ -359,7 +411,7 @@ class Scan:
         pyarrow = _frames.require("pyarrow", "to_pyarrow()")
         return self._read(pyarrow.table, plain=not string_view, progress=progress)
 
-    def to_pandas(self, *, progress: Any = False, **options: Any) -> Any:
+    def to_pandas(self, *, progress: Any = False, **options: Any) -> pd.DataFrame:
         """Read all rows into a ``pandas.DataFrame``.
 
         Parameters
@@ -372,12 +424,84 @@ class Scan:
         _frames.require("pandas", "to_pandas()")
         return self.to_pyarrow(progress=progress).to_pandas(**options)
 
-    def to_polars(self, *, progress: Any = False) -> Any:
+    def to_polars(self, *, progress: Any = False) -> pl.DataFrame:
         """Read all rows into a ``polars.DataFrame``; uncompressed values are not copied."""
         polars = _frames.require("polars", "to_polars()")
         return self._read(polars.DataFrame, plain=False, progress=progress)
 
-    def to_duckdb(self, connection: Any = None) -> Any:
+    def lazy(self) -> pl.LazyFrame:
+        """Return a ``polars.LazyFrame`` that reads only what a query needs.
+
+        Columns that a query does not need are not decoded. Where it filters by ``offset`` or
+        ``partition``, or for rows from a ``timestamp`` on, the others are not fetched; an upper
+        bound of timestamps leaves nothing out, since records need not be in the order of their
+        timestamps. All other filters are applied to what was read. Nothing is read until
+        ``collect()``, and each one reads again. Where members of the values have the names of
+        Kafka's columns, everything is fetched.
+
+        Returns
+        -------
+        polars.LazyFrame
+            The columns and rows of :meth:`to_polars`; rows of different partitions may be in
+            another order.
+
+        Raises
+        ------
+        ConfigError
+            When the columns come from the first value that is read (Arrow IPC or a registry's
+            first schema, without ``schema=``): pass a schema.
+
+        Examples
+        --------
+        >>> import ottla, polars as pl
+        >>> with ottla.Broker() as broker:
+        ...     kafka = broker.client()
+        ...     for number in range(1000):
+        ...         _ = kafka.send_async("orders", {"id": number, "amount": number / 2})
+        ...     kafka.flush()
+        ...     orders = kafka.scan("orders", value={"id": "int64", "amount": "float64"}).lazy()
+        ...     orders.filter(pl.col("offset") >= 998).select(pl.sum("amount")).collect().item()
+        998.5
+        """
+        from ottla._lazy import lazy_frame
+
+        recipe = self._divisible()
+        connection = self._client or recipe.connection()
+        options, schema = recipe.options, recipe.schema or self.schema
+        asked = options["columns"]
+        names = [_top_level(one, schema) for one in asked or ()]
+        full = schema
+        if asked is not None:
+            every = replace(recipe, options=options | {"columns": None}, schema=None)
+            full = every.make(connection).schema()
+
+        def read(
+            wanted: Sequence[str] | None, ranges: dict[int, tuple[int, int]], since: int | None
+        ) -> Iterator[RecordBatch]:
+            columns = asked
+            if wanted is not None:
+                chosen = zip(names, asked or (), strict=True)
+                columns = [one for name, one in chosen if name in wanted] or list(wanted)
+            if since is not None:
+                at = ("time", since)
+                found = connection._admin.list_offsets(self.topic, at, 30.0)  # noqa: SLF001
+                ranges = {
+                    one: (min(max(start, found.get(one, start)), end), end)
+                    for one, (start, end) in ranges.items()
+                }
+            part = replace(
+                recipe, offsets=ranges, options=options | {"columns": columns}, schema=None
+            )
+            return iter(part.make(connection).batches())
+
+        empty = self.head(0).to_polars()
+        # Otherwise the names are those of members of the values.
+        prunes = kafka_struct(full) is None
+        return lazy_frame(empty, recipe.offsets, read, prunes=prunes)
+
+    def to_duckdb(
+        self, connection: duckdb.DuckDBPyConnection | None = None
+    ) -> duckdb.DuckDBPyRelation:
         """Return a DuckDB relation of all rows.
 
         Parameters
@@ -436,7 +560,7 @@ class Scan:
         number = _engines.part_count(parts)
         return self.split(_engines.count_of_parts(self.offsets) if number is None else number)
 
-    def to_numpy(self) -> dict[str, Any]:
+    def to_numpy(self) -> dict[str, np.ndarray[Any, Any]]:
         """Read all rows into a ``numpy.ndarray`` per column."""
         numpy = _frames.require("numpy", "to_numpy()")
         batches = list(self)
@@ -540,3 +664,10 @@ class Scan:
     def _repr_html_(self) -> str:
         caption = f"Scan of {self.topic}: at most {self.max_rows:,} records"
         return _frames.html_table(["partition", "start", "end", "offsets"], self._rows(), caption)
+
+
+def _top_level(asked: str | Header, schema: Mapping[str, str]) -> str:
+    """Return the column that an item of ``columns=`` is in."""
+    if not isinstance(asked, str):
+        return asked.name
+    return asked if asked in schema else asked.partition(".")[0]

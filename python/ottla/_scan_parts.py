@@ -55,12 +55,17 @@ class Recipe:
     options: dict[str, Any]
     schema: dict[str, str] | None = None
 
-    def make(self) -> _NativeScan:
-        """Make the scan, by the connection of this process."""
+    def connection(self) -> Connection:
+        """Return the connection of this process for scans that travelled to it."""
         name = tuple(sorted(self.settings.items()))
         connection = _connections.get(name)
         if connection is None or connection.closed:
             connection = _connections[name] = Connection._open(None, config=self.settings)  # noqa: SLF001
+        return connection
+
+    def make(self, connection: Connection | None = None) -> _NativeScan:
+        """Make the scan, by a connection, or by the one of this process."""
+        connection = connection or self.connection()
         bounds = native_bounds(self.offsets, self.offsets, self.topic)
         scan = connection._native.scan(self.topic, *bounds, self.options, _SECONDS)  # noqa: SLF001
         if scan.topic_id != self.topic_id:

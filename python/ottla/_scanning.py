@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from ottla._aio import in_thread
 from ottla._arguments import keywords
 from ottla._bounds import Limit, native_bounds, row_count
 from ottla._committing import GroupOffsets, of_output, refuse_two_starts
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ottla._connection import Timeout
     from ottla._offsets import Resume
     from ottla.formats import Format, Header
+    from ottla.typing import FormatName, IsolationLevel, OnDataLoss
 
 __all__ = ["Scanning", "column_list"]
 
@@ -36,11 +38,11 @@ class Scanning(Connection):
         group_id: str | None = None,
         resume: Resume | None = None,
         partitions: Iterable[int] | None = None,
-        value: Format | str | Mapping[str, Any] | None = None,
+        value: Format | FormatName | Mapping[str, Any] | None = None,
         columns: Sequence[str | Header] | None = None,
-        isolation_level: str | None = None,
+        isolation_level: IsolationLevel | None = None,
         on_error: str = "raise",
-        on_data_loss: str = "raise",
+        on_data_loss: OnDataLoss = "raise",
         max_rows: int | None = None,
         batch_rows: int = 10_000,
         string_view: bool = True,
@@ -174,6 +176,8 @@ class Scanning(Connection):
         bounds = native_bounds(start, end, topic)
         native = self._native.scan(topic, *bounds, options, limit.left())
         return Scan(native, group, client=self, options=options)
+
+    scan_async = in_thread(scan)
 
     def _numbers(self, topic: str, chosen: set[int] | None, limit: Limit) -> list[int]:
         """Return the partitions of a topic, or those that were chosen."""

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ottla import _exit
+from ottla._arguments import whole_number
 from ottla._bounds import Limit, seconds
 from ottla._closing import Closing
 from ottla._embedded import Embedded
+from ottla._frames import html_table, items_table
 from ottla._ottla import Broker as _NativeBroker
 from ottla._ottla import settle
 from ottla.errors import ConfigError, StorageError
@@ -24,10 +26,12 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ottla._ottla import Links
+    from ottla.typing import Durability
 
 __all__ = ["Server", "default_server"]
 
 _DURABILITIES = ("auto", "fsync", "os")
+_PORT_MAX = 65_535
 
 
 #: The brokers of this process, by directory.
@@ -80,15 +84,18 @@ class Server(Closing):
         self,
         path: str | os.PathLike[str] | None = None,
         *,
-        durability: str | None = None,
+        durability: Durability | None = None,
         tier: str | os.PathLike[str] | None = None,
         listeners: str | None = None,
+        port: int | None = None,
         config: Mapping[str, object] | None = None,
         timeout: float | timedelta | None = 60.0,
         reuse: bool = False,
     ) -> None:
         if config is not None and not isinstance(config, Mapping):
             raise TypeError(f"config= must be a mapping of names to values, not {config!r}")
+        if port is not None:
+            listeners = _listeners(port, listeners)
         settings = {name: _text(value) for name, value in (config or {}).items()}
         if durability is not None:
             if durability not in _DURABILITIES:
@@ -192,9 +199,29 @@ class Server(Closing):
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
             self.close()
 
+    def _repr_html_(self) -> str:
+        facts = {
+            "state": "closed" if self.closed else "running",
+            "bootstrap_servers": self.bootstrap_servers,
+            "data_dir": self._native.data_dir,
+            "cluster_id": self.cluster_id,
+        }
+        return html_table(["broker", ""], items_table(facts))
+
     def __repr__(self) -> str:
         state = "closed" if self.closed else self.bootstrap_servers
         return f"<ottla.Broker {state} at {self._native.data_dir}>"
+
+
+def _listeners(port: int, listeners: str | None) -> str:
+    """Return where a broker listens that was given a port."""
+    if listeners is not None:
+        raise ConfigError("pass either port= or listeners=, which names ports, too")
+    if not 1 <= whole_number("port", port) <= _PORT_MAX:
+        raise ConfigError(
+            f"port={port}: a port is from 1 to {_PORT_MAX}; leave it out for a free one"
+        )
+    return f"PLAINTEXT://localhost:{port}"
 
 
 def _close(client: Any, limit: Limit) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ottla import _frames
+from ottla._kafka_columns import KAFKA, fields_of, kafka_struct
 from ottla._runs import DELETED, KEY, PARTITION
 from ottla.errors import ConfigError, DecodeError
 
@@ -18,10 +19,8 @@ if TYPE_CHECKING:
 
     from ottla._ottla import RecordBatch
 
-__all__ = ["TableColumns", "fields_of", "kafka_struct"]
+__all__ = ["TableColumns"]
 
-#: Kafka's columns that a table may show.
-_KAFKA = ("topic", "partition", "offset", "timestamp", "timestamp_type", "key", "headers")
 #: In a scan they are dictionaries, each of its batches with its own.
 _WORDS = ("topic", "timestamp_type")
 #: What each row needs, whether it is shown or not.
@@ -63,9 +62,9 @@ class TableColumns:
         if name in self.fields:
             return f"value:{name}"
         short = name.removeprefix(self.prefix)
-        if short in _KAFKA and name.startswith(self.prefix):
+        if short in KAFKA and name.startswith(self.prefix):
             return f"kafka:{short}"
-        known = [*(f"{self.prefix}{one}" for one in _KAFKA), *self.fields]
+        known = [*(f"{self.prefix}{one}" for one in KAFKA), *self.fields]
         raise ConfigError(f"there is no column {name!r} for the table: {', '.join(known)}")
 
     def name(self, stored: str) -> str:
@@ -115,24 +114,6 @@ class TableColumns:
     def keys(self, rows: Any) -> Any:
         """Return the keys of stored rows as users see them."""
         return rows.select(self._polars.col(KEY).alias(self.name(KEY)))
-
-
-def fields_of(schema: Mapping[str, str]) -> dict[str, str]:
-    """Return the columns of a scan that are those of its values."""
-    struct = kafka_struct(schema)
-    kafka = set(_KAFKA) if struct is None else {struct}
-    return {name: kind for name, kind in schema.items() if name not in kafka}
-
-
-def kafka_struct(schema: Mapping[str, str]) -> str | None:
-    """Return the column of a scan that has those of Kafka, where values have one of their names."""
-    # If a member of the values has this name, too, the struct has more underscores.
-    found = [
-        name
-        for name, kind in schema.items()
-        if name.startswith("_") and name.lstrip("_") == "kafka" and kind.startswith("struct<topic")
-    ]
-    return max(found, key=len, default=None)
 
 
 def _first_without_text(keys: Iterable[bytes]) -> int:

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
     from ottla._connection import Timeout
     from ottla.formats import Format
+    from ottla.typing import (
+        FormatName,
+        IsolationLevel,
+        KeyFormatName,
+        OnDataLoss,
+        OnErrorOfRow,
+    )
 
 __all__ = ["Tabling"]
 
@@ -29,15 +36,15 @@ class Tabling(Scanning):
         self,
         topic: str,
         *,
-        key: Format | str | None = None,
-        value: Format | str | Mapping[str, Any] | None = None,
+        key: Format | KeyFormatName | None = None,
+        value: Format | FormatName | Mapping[str, Any] | None = None,
         columns: Sequence[str] | None = None,
         partitions: Iterable[int] | None = None,
         path: str | os.PathLike[str] | None = None,
         refresh: bool = True,
-        isolation_level: str | None = None,
-        on_error: str = "raise",
-        on_data_loss: str = "raise",
+        isolation_level: IsolationLevel | None = None,
+        on_error: OnErrorOfRow = "raise",
+        on_data_loss: OnDataLoss = "raise",
         progress: Any = False,
         threads: int | None = None,
         timeout: Timeout = 30.0,

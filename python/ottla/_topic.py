@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ottla import _frames
 from ottla._admin import Administration
+from ottla._aio import in_thread
 from ottla._arguments import same_for_topic, whole_number
 from ottla._bounds import Limit, row_count, seconds
 from ottla._names import topic_name
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ottla._topic_table import Table
     from ottla._windows import Windows
     from ottla.formats import Format
+    from ottla.typing import FormatName
 
 __all__ = ["Topic", "Topics"]
 
@@ -43,6 +45,25 @@ class Topic:
     ...     _ = kafka.send("words", "one")
     ...     kafka["words"].head(value=ottla.text())["value"].to_pylist()
     ['one']
+
+    What a client does with a topic, this does without its name:
+
+    >>> with ottla.Broker() as broker:
+    ...     orders = broker.client().create_topic("orders", partitions=2)
+    ...     orders.num_partitions, orders.describe()["partitions"][0]["end"]
+    ...     orders.write([{"id": 1}, {"id": 2}], key="id", partition=0)
+    ...     orders.scan(value="json").count(), orders.tail(1, value="json")["id"].to_pylist()
+    ...     orders.table(key="text", value="json").to_polars()["id"].sort().to_list()
+    ...     len(list(orders.windows("1m")))
+    ...     orders.alter_config(retention_ms=60_000)
+    ...     orders.config["retention.ms"]
+    ...     orders.delete()
+    (2, 0)
+    2
+    (2, [2])
+    [1, 2]
+    0
+    '60000'
     """
 
     def __init__(self, client: Topics, name: str) -> None:
@@ -99,7 +120,11 @@ class Topic:
         return len(native.describe_topic(self.name, 30.0)["partitions"])
 
     def head(
-        self, n: int = 5, *, value: Format | str | Mapping[str, Any] | None = None, **options: Any
+        self,
+        n: int = 5,
+        *,
+        value: Format | FormatName | Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> RecordBatch:
         """Return the first ``n`` records, in the order of the partitions.
 
@@ -115,7 +140,11 @@ class Topic:
         return self.scan(value=value, **options).head(n)
 
     def tail(
-        self, n: int = 5, *, value: Format | str | Mapping[str, Any] | None = None, **options: Any
+        self,
+        n: int = 5,
+        *,
+        value: Format | FormatName | Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> RecordBatch:
         """Return the newest ``n`` records by timestamp, newest last.
 
@@ -332,6 +361,11 @@ class Topics(Administration, Tabling, Windowing, Writing):
             How long to wait, in seconds.
         """
         return self._admin.topics(internal, seconds(timeout))
+
+    create_topic_async = in_thread(create_topic)
+    delete_topic_async = in_thread(delete_topic)
+    create_partitions_async = in_thread(create_partitions)
+    topics_async = in_thread(topics)
 
     def __getitem__(self, topic: str) -> Topic:
         """Return the topic object for a name, without a request to the cluster."""

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    import polars as pl
+
     from ottla._bounds import Bound
     from ottla._connection import Timeout
     from ottla._scan import Scan
@@ -66,8 +68,8 @@ class Changes:
         The offsets of the records, by topic and partition, end exclusive, as of a batch.
     """
 
-    upserts: Any
-    deletes: Any
+    upserts: pl.DataFrame
+    deletes: pl.DataFrame
     offsets: dict[str, dict[int, tuple[int, int]]]
 
     def __repr__(self) -> str:
@@ -94,6 +96,21 @@ class Table(_frames.Frame, Closing):
     ...     print(users.refresh(), users.to_polars().rows())
     [('ada', 'Rome'), ('bob', 'Paris')]
     1 [('ada', 'Rome')]
+
+    It follows the topic in steps, and is a table for any dataframe library:
+
+    >>> with ottla.Broker() as broker:
+    ...     kafka = broker.client()
+    ...     _ = kafka.send("users", {"city": "Rome"}, key="ada")
+    ...     users = kafka.table("users", key="text", value={"city": "utf8"}, path="users")
+    ...     users.topic, users.end
+    ...     _ = kafka.send("users", None, key="ada")
+    ...     [(change.upserts.rows(), change.deletes.rows()) for change in users.changes()]
+    ...     len(users.to_pyarrow()), len(users.to_pandas())
+    ...     users.close()  # others may use the directory now
+    ('users', {'users': {0: 1}})
+    [([], [('ada',)])]
+    (0, 0)
     """
 
     def __init__(self, client: Scanning, topic: str, options: Mapping[str, Any]) -> None:
@@ -157,7 +174,7 @@ class Table(_frames.Frame, Closing):
         count: int = self.to_polars().height
         return count
 
-    def to_polars(self) -> Any:
+    def to_polars(self) -> pl.DataFrame:
         """Return the rows as a ``polars.DataFrame``, in no order.
 
         Raises

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
+from ottla._arguments import same_as
 from ottla._bounds import Limit, seconds
 from ottla._closing import AsyncClosing
 from ottla._offsets import spans
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ottla._reader import Reader
     from ottla._records import Headers, Key
     from ottla.formats import Format, Header
+    from ottla.typing import CompressionType, FormatName
 
     #: What is waited for, one after the other, in a thread or in an event loop.
     Steps = Generator[Pending, Any, None]
@@ -79,7 +81,7 @@ class Transacting(Writing):
         transactional_id: str,
         *,
         transaction_timeout: Timeout = None,
-        compression_type: str | None = None,
+        compression_type: CompressionType | None = None,
         timeout: Timeout = 60.0,
     ) -> TransactionalProducer:
         """Return a producer whose records become visible by transactions: all of one, or none.
@@ -107,13 +109,21 @@ class Transacting(Writing):
 
         Examples
         --------
-        Copy a topic into another, so that each record arrives exactly once::
+        Copy a topic into another, so that each record arrives exactly once:
 
-            consumer = kafka.consumer("orders", group_id="enrich")
-            with consumer, kafka.transactional("enrich-1") as producer:
-                for batch in consumer:
-                    with producer.transaction(consumer=consumer, batch=batch) as tx:
-                        tx.write("enriched", enrich(batch), key="customer_id")
+        >>> import ottla, polars as pl
+        >>> with ottla.Broker() as broker, broker.client() as kafka:
+        ...     _ = kafka.write("orders", [{"id": 1, "amount": 5}])
+        ...     consumer = kafka.consumer(
+        ...         "orders", group_id="enrich", value="json", until="caught_up"
+        ...     )
+        ...     with consumer, kafka.transactional("enrich-1") as producer:
+        ...         for batch in consumer:
+        ...             enriched = batch.to_polars().select("id", gross=pl.col("amount") * 2)
+        ...             with producer.transaction(consumer=consumer, batch=batch) as tx:
+        ...                 _ = tx.write("enriched", enriched, key="id")
+        ...     kafka.scan("enriched", value=ottla.text(), columns=["value"]).head().to_pylist()
+        [{'value': '{"id":1,"gross":10}'}]
         """
         native = self._native.transactional(
             transactional_id, seconds(transaction_timeout), seconds(timeout), compression_type
@@ -126,6 +136,20 @@ class TransactionalProducer(AsyncClosing):
 
     A transaction belongs to one thread, or to one task of an event loop. Closing the producer, or
     its client, aborts a transaction that is open.
+
+    Examples
+    --------
+    >>> import ottla
+    >>> with ottla.Broker() as broker, broker.client() as kafka:
+    ...     producer = kafka.transactional("books-1")
+    ...     with producer.transaction() as tx:
+    ...         _ = tx.send("accounts", "-5", key="ada")
+    ...         _ = tx.send("accounts", "+5", key="bob")
+    ...     producer.transactional_id, kafka.scan("accounts").count()
+    ...     producer.close()
+    ...     producer.closed
+    ('books-1', 2)
+    True
     """
 
     def __init__(self, connection: Writing, native: _Native) -> None:
@@ -243,6 +267,19 @@ class Transaction:
     """Records, and the offsets of a batch, that become visible together; for one ``with`` block.
 
     Made by :meth:`TransactionalProducer.transaction`.
+
+    Examples
+    --------
+    >>> import asyncio, ottla
+    >>> async def both(kafka):
+    ...     async with kafka.transactional("books-1") as producer, producer.transaction() as tx:
+    ...         written = tx.write("orders", [{"id": 1}])
+    ...         written += await tx.write_async("orders", [{"id": 2}])
+    ...         await tx.send("orders", {"id": 3})
+    ...     return written
+    >>> with ottla.Broker() as broker, broker.client() as kafka:
+    ...     asyncio.run(both(kafka)), kafka.scan("orders").count()
+    (2, 3)
     """
 
     def __init__(
@@ -282,7 +319,7 @@ class Transaction:
         partition: int | None = None,
         timestamp: datetime | str | None = None,
         headers: Headers = None,
-        value_format: Format | str | None = None,
+        value_format: Format | FormatName | None = None,
     ) -> Pending:
         """Send one record; the commit waits for it, and fails if it failed.
 
@@ -319,7 +356,7 @@ class Transaction:
         partition: str | int | None = None,
         timestamp: str | None = None,
         headers: str | Mapping[str, str] | Iterable[Header] | None = None,
-        value: Format | str | None = None,
+        value: Format | FormatName | None = None,
         progress: Any = False,
         timeout: Timeout = None,
     ) -> int:
@@ -344,6 +381,7 @@ class Transaction:
         }
         return self._connection._write(topic, data, options, self._native)  # noqa: SLF001
 
+    @same_as(write)
     async def write_async(self, topic: str, data: Any, **options: Any) -> int:
         """Write a table as :meth:`write` does, without holding up the event loop.
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ottla._arguments import keywords
 from ottla._bounds import Limit
+from ottla._kafka_columns import kafka_struct
 from ottla._names import partition_numbers, topic_name
 from ottla._scanning import Scanning, column_list
-from ottla._table_columns import kafka_struct
 from ottla._windows import Feed, Windows, micros
 from ottla.errors import ConfigError, DataLossError
 from ottla.formats import as_format
@@ -17,10 +17,14 @@ from ottla.formats import as_format
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import timedelta
+    from typing import Literal
+
+    import polars as pl
 
     from ottla._bounds import Bound
     from ottla._connection import Timeout
     from ottla.formats import Format
+    from ottla.typing import FormatName, IsolationLevel, OnDataLoss, OnErrorOfRow
 
 __all__ = ["Windowing"]
 
@@ -35,16 +39,16 @@ class Windowing(Scanning):
         *,
         by: str = "timestamp",
         grace: str | timedelta = "0s",
-        late: str | Callable[[Any], object] = "raise",
-        idle: str = "hold",
+        late: Literal["raise", "drop"] | Callable[[pl.DataFrame], object] = "raise",
+        idle: Literal["hold", "skip"] = "hold",
         resume: Mapping[str, Any] | None = None,
         end: Bound = None,
-        value: Format | str | Mapping[str, Any] | None = None,
+        value: Format | FormatName | Mapping[str, Any] | None = None,
         columns: Sequence[str] | None = None,
         partitions: Iterable[int] | None = None,
-        isolation_level: str | None = None,
-        on_error: str = "raise",
-        on_data_loss: str = "raise",
+        isolation_level: IsolationLevel | None = None,
+        on_error: OnErrorOfRow = "raise",
+        on_data_loss: OnDataLoss = "raise",
         batch_rows: int = 10_000,
         threads: int | None = None,
         timeout: Timeout = 30.0,

@@ -21,6 +21,9 @@ from ottla.errors import ConfigError, DecodeError, LateRowError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from typing import Literal
+
+    import polars as pl
 
     from ottla._scan import Scan
 
@@ -67,11 +70,22 @@ class Window(_frames.Frame):
     offsets : dict of str to dict of int to (int, int)
         The range of offsets in which the rows are, by topic and partition, end exclusive. Rows of
         other windows may be in it.
+
+    Examples
+    --------
+    >>> import ottla
+    >>> with ottla.Broker(config={"log.retention.ms": -1}) as broker:
+    ...     kafka = broker.client()
+    ...     for minute in (0, 1):
+    ...         _ = kafka.send("clicks", "x", timestamp=f"2024-01-01T00:0{minute}:30Z")
+    ...     window = next(kafka.windows("clicks", "1m", columns=["value"]))
+    >>> window.to_polars().rows(), len(window.to_pyarrow()), len(window.to_pandas())
+    ([(b'x',)], 1, 1)
     """
 
     start: datetime
     end: datetime
-    rows: Any
+    rows: pl.DataFrame
     checkpoint: dict[str, Any]
     offsets: dict[str, dict[int, tuple[int, int]]]
 
@@ -79,7 +93,7 @@ class Window(_frames.Frame):
         count: int = self.rows.height
         return count
 
-    def to_polars(self) -> Any:
+    def to_polars(self) -> pl.DataFrame:
         """Return the rows as a ``polars.DataFrame``."""
         return self.rows
 
@@ -117,6 +131,19 @@ class Windows:
     """The closed windows of a topic, in the order of their times; made by ``client.windows``.
 
     An iterator. It ends when no further window is closed by what the topic had when it was made.
+
+    Examples
+    --------
+    >>> import ottla
+    >>> with ottla.Broker(config={"log.retention.ms": -1}) as broker:
+    ...     kafka = broker.client()
+    ...     for minute in (0, 1, 2):
+    ...         _ = kafka.send("clicks", "x", timestamp=f"2024-01-01T00:0{minute}:30Z")
+    ...     windows = kafka.windows("clicks", "1m")
+    ...     first = next(windows)
+    ...     rest = kafka.windows("clicks", "1m", resume=windows.checkpoint)
+    ...     first.start.minute, [window.start.minute for window in rest]
+    (0, [1])
     """
 
     def __init__(
@@ -126,7 +153,7 @@ class Windows:
         *,
         facts: dict[str, Any],
         closed: int | None,
-        late: str | Callable[[Any], object],
+        late: Literal["raise", "drop"] | Callable[[pl.DataFrame], object],
         holds: bool,
         struct: str | None,
         hidden: list[str],

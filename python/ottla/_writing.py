@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from ottla import _progress
+from ottla._aio import in_thread
 from ottla._arguments import keywords
 from ottla._bounds import Limit, milliseconds, seconds
 from ottla._connection import Connection
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ottla._ottla import Client as _NativeClient
     from ottla._ottla import Pending, RecordMetadata, ValueEncoder
     from ottla._ottla import TransactionalProducer as _NativeTransactional
+    from ottla.typing import Acks, CompressionType, FormatName
 
     #: What records go through.
     Sender = _NativeClient | _NativeTransactional
@@ -81,7 +83,7 @@ class Writing(Connection):
         partition: int | None = None,
         timestamp: datetime | str | None = None,
         headers: Headers = None,
-        value_format: Format | str | None = None,
+        value_format: Format | FormatName | None = None,
         timeout: Timeout = 120.0,
     ) -> RecordMetadata:
         """Send one record and wait until it is acknowledged.
@@ -162,7 +164,7 @@ class Writing(Connection):
         partition: int | None = None,
         timestamp: datetime | str | None = None,
         headers: Headers = None,
-        value_format: Format | str | None = None,
+        value_format: Format | FormatName | None = None,
     ) -> Pending:
         """Send one record without waiting for its acknowledgement.
 
@@ -182,7 +184,11 @@ class Writing(Connection):
         )
 
     def _value(
-        self, topic: str, value: Any, value_format: Format | str | None, timeout: float | None
+        self,
+        topic: str,
+        value: Any,
+        value_format: Format | FormatName | None,
+        timeout: float | None,
     ) -> bytes | None:
         """Return the bytes of one value."""
         chosen = as_format(value_format, "value_format")
@@ -280,9 +286,9 @@ class Writing(Connection):
         partition: str | int | None = None,
         timestamp: str | None = None,
         headers: str | Mapping[str, str] | Iterable[Header] | None = None,
-        value: Format | str | None = None,
-        acks: str | int | None = None,
-        compression_type: str | None = None,
+        value: Format | FormatName | None = None,
+        acks: Acks | None = None,
+        compression_type: CompressionType | None = None,
         progress: Any = False,
         timeout: Timeout = None,
     ) -> int:
@@ -377,6 +383,8 @@ class Writing(Connection):
         """
         options = keywords(Writing.write, locals())
         return self._write(topic, data, options)
+
+    write_async = in_thread(write)
 
     def _write(
         self, topic: str, data: Any, options: dict[str, Any], through: Sender | None = None

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ottla._arguments import whole_number
 from ottla._format import Format, Header, column_names, header
 from ottla._schemas import avro, protobuf
 from ottla._types import columns
 from ottla.errors import ConfigError
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from ottla.typing import BufferCompression
 
 __all__ = [
     "Format",
@@ -37,6 +42,15 @@ def raw(column: str = "value") -> Format:
     -------
     Format
         The format, for ``value=`` of ``scan``, ``consumer`` and ``write``.
+
+    Examples
+    --------
+    >>> import ottla
+    >>> with ottla.Broker() as broker:
+    ...     kafka = broker.client()
+    ...     _ = kafka.write("blobs", [{"data": b"one"}], value=ottla.raw("data"))
+    ...     kafka.scan("blobs", value=ottla.raw(), columns=["value"]).head().to_pylist()
+    [{'value': b'one'}]
     """
     return Format("raw", column=column)
 
@@ -54,6 +68,15 @@ def text(column: str = "value") -> Format:
     Format
         The format, for ``value=`` of ``scan``, ``consumer`` and ``write``. A value that is not
         UTF-8 is a decode error, handled by ``on_error``.
+
+    Examples
+    --------
+    >>> import ottla
+    >>> with ottla.Broker() as broker:
+    ...     kafka = broker.client()
+    ...     _ = kafka.send("words", "Größe")
+    ...     kafka.scan("words", value=ottla.text(), columns=["value"]).head().to_pylist()
+    [{'value': 'Größe'}]
     """
     return Format("text", column=column)
 
@@ -62,9 +85,9 @@ def json(
     schema: Any = None,
     *,
     infer: int = 1000,
-    extra: str | None = None,
+    extra: Literal["error", "ignore"] | None = None,
     framed: bool = False,
-    nan: str = "error",
+    nan: Literal["error", "null", "text"] = "error",
     exclude: Iterable[str] = (),
 ) -> Format:
     """Read and write values as JSON objects: one column per member.
@@ -131,7 +154,10 @@ def json(
 
 
 def debezium(
-    inner: Format | str | None = None, *, unwrap: bool = False, decimals: str | None = None
+    inner: Format | Literal["json"] | None = None,
+    *,
+    unwrap: bool = False,
+    decimals: Literal["precise", "string"] | None = None,
 ) -> Format:
     """Read values as Debezium change events: a row before and after a change.
 
@@ -192,7 +218,7 @@ def arrow_ipc(
     schema: Any = None,
     *,
     max_rows: int = 10_000,
-    compression: str | None = None,
+    compression: BufferCompression | None = None,
     exclude: Iterable[str] = (),
 ) -> Format:
     """Read and write values as Arrow IPC streams: a record holds the rows of its record batches.

@@ -81,6 +81,12 @@ def load(connection: Any, app: str, *, table: str = "ottla_offsets") -> dict[str
     dict of str to dict of int to int
         The offsets to continue from, by topic and partition, for ``resume=`` of a consumer; empty
         at first.
+
+    Examples
+    --------
+    >>> import ottla, sqlite3
+    >>> ottla.sql_offsets.load(sqlite3.connect(":memory:"), "etl")
+    {}
     """
     database = _Database(connection, table)
     database.run(_CREATE, {})
@@ -97,6 +103,15 @@ class SqlOffsets:
 
     A function of a topic and a partition that returns the offset to continue from, or None where
     nothing was written.
+
+    Examples
+    --------
+    >>> import ottla, sqlite3
+    >>> database = sqlite3.connect(":memory:")
+    >>> position = ottla.sql_offsets.SqlOffsets(database, "etl", "ottla_offsets")
+    >>> position.refresh()
+    >>> position("orders", 0) is None
+    True
     """
 
     def __init__(self, connection: Any, app: str, table: str) -> None:
@@ -137,6 +152,17 @@ def resume(connection: Any, app: str, *, table: str = "ottla_offsets") -> SqlOff
     -------
     SqlOffsets
         A function of a topic and a partition.
+
+    Examples
+    --------
+    >>> import ottla, sqlite3
+    >>> database = sqlite3.connect(":memory:")
+    >>> position = ottla.sql_offsets.resume(database, "etl")
+    >>> ottla.sql_offsets.save(database, "etl", {"orders": {0: (0, 7)}})
+    >>> database.commit()
+    >>> position.refresh()  # a member does this when partitions are assigned to it
+    >>> position("orders", 0)
+    7
     """
     return SqlOffsets(connection, app, table)
 
@@ -161,6 +187,23 @@ def save(connection: Any, app: str, offsets: Offsets, *, table: str = "ottla_off
     ------
     FencedError
         When another run of the program has already written these rows. Roll back.
+
+    Examples
+    --------
+    >>> import ottla, sqlite3
+    >>> database = sqlite3.connect("orders.db")
+    >>> _ = database.execute("CREATE TABLE orders (amount INTEGER)")
+    >>> with ottla.Broker() as broker:
+    ...     kafka = broker.client()
+    ...     _ = kafka.send("orders", {"amount": 3})
+    ...     position = ottla.sql_offsets.load(database, "etl")
+    ...     for batch in kafka.scan("orders", resume=position, value={"amount": "int64"}):
+    ...         rows = [(row["amount"],) for row in batch]
+    ...         _ = database.executemany("INSERT INTO orders VALUES (?)", rows)
+    ...         ottla.sql_offsets.save(database, "etl", batch.offsets)
+    ...         database.commit()  # the rows and the offsets, or neither
+    >>> ottla.sql_offsets.load(database, "etl")
+    {'orders': {0: 1}}
     """
     database = _Database(connection, table)
     for topic, partitions in spans(offsets).items():

@@ -1,19 +1,19 @@
-//! `RecordBatch` and `Column`: rows as Python sees them.
+//! `RecordBatch`: rows as Python sees them.
 //!
-//! Both are handles on Arrow arrays. Nothing is copied when they are created, sliced or exported
+//! A handle on Arrow arrays, as `Column` is. Nothing is copied when it is created, sliced or exported
 //! through the PyCapsule interface; the Python documentation of a method says what it copies.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, UInt64Array};
+use arrow::array::UInt64Array;
 use arrow::compute::take_record_batch;
-use arrow::datatypes::FieldRef;
 use arrow::record_batch::{RecordBatch as Rows, RecordBatchIterator, RecordBatchReader};
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::{PyIndexError, PyKeyError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyCapsule, PyDict, PyIterator, PyList, PySlice, PyString, PyTuple};
 
+use super::column::Column;
 use super::interop::{self, arrow_error};
 use super::pickled::{self, PlainSpan};
 use super::whole::Whole;
@@ -83,9 +83,35 @@ fn row_count(n: i64) -> Result<usize> {
 ///
 /// Returned by scans and consumers. Any library with Arrow support reads it directly, through the
 /// PyCapsule interface (`polars.DataFrame(batch)`, `pyarrow.table(batch)`); `batch["offset"]` is a
-/// `Column`, `batch[0]` a row as a dictionary, `batch[2:5]` a batch of some rows, and iterating
-/// yields the rows. The memory stays valid after the broker is closed, the topic deleted and the
-/// directory removed.
+/// `Column`, `batch[["offset", "value"]]` a batch of some columns, `batch[0]` a row as a dictionary,
+/// `batch[2:5]` a batch of some rows, and iterating yields the rows. The memory stays valid after
+/// the broker is closed, the topic deleted and the directory removed.
+///
+/// Examples
+/// --------
+/// >>> import ottla
+/// >>> with ottla.Broker() as broker:
+/// ...     kafka = broker.client()
+/// ...     _ = kafka.write("orders", [{"id": 1, "amount": 5}, {"id": 2, "amount": 7}])
+/// ...     batch = kafka.scan("orders", value="json", columns=["offset", "id", "amount"]).head()
+/// >>> batch.num_rows, batch.num_columns, batch.column_names, batch.schema["id"]
+/// (2, 3, ['offset', 'id', 'amount'], 'int64')
+/// >>> batch[0], batch["amount"].to_pylist(), batch[1:].to_pylist()
+/// ({'offset': 0, 'id': 1, 'amount': 5}, [5, 7], [{'offset': 1, 'id': 2, 'amount': 7}])
+/// >>> batch.select(["id"]).head(1).to_pylist(), batch.tail(1)["id"].to_pylist()
+/// ([{'id': 1}], [2])
+/// >>> batch.offsets, batch.num_rejected
+/// ({'orders': {0: (0, 2)}}, 0)
+/// >>> batch.to_polars().rows(), batch.to_pandas()["id"].tolist()
+/// ([(0, 1, 5), (1, 2, 7)], [1, 2])
+/// >>> batch.to_pyarrow().num_rows, batch.to_numpy()["amount"].sum().item()
+/// (2, 12)
+/// >>> batch.compact().nbytes <= batch.nbytes, batch.plain().num_rows
+/// (True, 2)
+/// >>> import deltalake
+/// >>> deltalake.write_deltalake("lake", batch, commit_properties=batch.delta_txn("etl"))
+/// >>> ottla.delta_offsets("lake", "etl")("orders", 0)
+/// 2
 #[pyclass(frozen, module = "ottla")]
 #[derive(Debug)]
 pub(super) struct RecordBatch {
@@ -133,13 +159,26 @@ impl RecordBatch {
         match self.rows.schema_ref().column_with_name(name) {
             Some((index, field)) => Ok(Column {
                 field: Arc::new(field.clone()),
-                array: ArrayRef::clone(self.rows.column(index)),
+                array: Arc::clone(self.rows.column(index)),
             }),
-            None => Err(PyKeyError::new_err(format!(
-                "no column {name:?}; there are {}",
-                self.names().join(", ")
-            ))),
+            None => Err(self.no_column(name)),
         }
+    }
+
+    /// The same rows with some of the columns, in that order.
+    fn project(&self, names: &[String]) -> PyResult<Self> {
+        let mut places = Vec::with_capacity(names.len());
+        for name in names {
+            let Some((place, _field)) = self.rows.schema_ref().column_with_name(name) else {
+                return Err(self.no_column(name));
+            };
+            places.push(place);
+        }
+        Ok(self.with_rows(self.rows.project(&places).map_err(arrow_error)?))
+    }
+
+    fn no_column(&self, name: &str) -> PyErr {
+        PyKeyError::new_err(format!("no column {name:?}; there are {}", self.names().join(", ")))
     }
 
     fn names(&self) -> Vec<String> {
@@ -306,8 +345,8 @@ impl RecordBatch {
         Ok(Self { num_rejected, tombstones, hides_errors, is_part, ..batch })
     }
 
-    /// A column by its name, a row as a dictionary by its number, or a batch of the rows of a
-    /// slice.
+    /// A column by its name, a row as a dictionary by its number, a batch of the rows of a slice, or
+    /// one of the columns of a list.
     fn __getitem__<'py>(
         &self,
         py: Python<'py>,
@@ -321,9 +360,13 @@ impl RecordBatch {
             let range = slice.indices(isize::try_from(length).unwrap_or(isize::MAX))?;
             return self.taken(range.start, range.step, range.slicelength)?.into_bound_py_any(py);
         }
+        if let Ok(names) = item.cast::<PyList>() {
+            return self.project(&names.extract::<Vec<String>>()?)?.into_bound_py_any(py);
+        }
         let Ok(index) = item.extract::<isize>() else {
             return Err(PyTypeError::new_err(format!(
-                "batch[…] takes the name of a column, the number of a row or a slice of rows, not {}",
+                "batch[…] takes the name of a column, a list of them, the number of a row or a slice \
+                 of rows, not {}",
                 item.get_type().qualname()?
             )));
         };
@@ -377,6 +420,23 @@ impl RecordBatch {
     fn tail(&self, n: Whole<i64>) -> PyResult<Self> {
         let length = row_count(n.0)?.min(self.rows.num_rows());
         Ok(self.slice(self.rows.num_rows() - length, length))
+    }
+
+    /// Return the same rows with some of the columns, in that order; shares the memory.
+    ///
+    /// Parameters
+    /// ----------
+    /// columns : sequence of str
+    ///     The names of the columns; one that the batch does not have is a `KeyError`. Columns of a
+    ///     topic that nobody needs are better left out of the scan (`columns=`), where they cost
+    ///     nothing.
+    fn select(&self, columns: Vec<String>) -> PyResult<Self> {
+        self.project(&columns)
+    }
+
+    /// What a notebook offers after `batch["`.
+    fn _ipython_key_completions_(&self) -> Vec<String> {
+        self.names()
     }
 
     /// Return a copy of the rows in their own memory, so that segments or responses can be
@@ -472,114 +532,6 @@ impl RecordBatch {
 }
 
 /// The Python part of conversions and displays.
-fn frames(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+pub(super) fn frames(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     py.import("ottla._frames")
-}
-
-/// One column of a batch; `numpy.asarray(column)`, `pyarrow.array(column)`, `column[row]`.
-#[pyclass(frozen, module = "ottla")]
-#[derive(Debug)]
-pub(super) struct Column {
-    field: FieldRef,
-    array: ArrayRef,
-}
-
-#[pymethods]
-impl Column {
-    /// The name of the column.
-    #[getter]
-    fn name(&self) -> &str {
-        self.field.name()
-    }
-
-    /// The Arrow type.
-    #[getter]
-    fn r#type(&self) -> String {
-        types::name(self.field.data_type())
-    }
-
-    /// The number of nulls.
-    #[getter]
-    fn null_count(&self) -> usize {
-        self.array.null_count()
-    }
-
-    /// The size in bytes of the memory that the column keeps alive.
-    #[getter]
-    fn nbytes(&self) -> usize {
-        self.array.get_buffer_memory_size()
-    }
-
-    fn __len__(&self) -> usize {
-        self.array.len()
-    }
-
-    fn __getitem__<'py>(&self, py: Python<'py>, index: isize) -> PyResult<Bound<'py, PyAny>> {
-        let length = self.array.len();
-        let place = if index < 0 { index.checked_add_unsigned(length) } else { Some(index) };
-        match place.and_then(|place| usize::try_from(place).ok()).filter(|place| *place < length) {
-            Some(place) => values::value(py, &self.array, place),
-            None => Err(PyIndexError::new_err(format!("row {index} of {length}"))),
-        }
-    }
-
-    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
-        values::values(py, &self.array)?.try_iter()
-    }
-
-    /// Return the values as a list. Copies.
-    fn to_pylist<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        values::values(py, &self.array)
-    }
-
-    /// Return a `numpy.ndarray`: a read-only view of the memory for numbers, booleans and times
-    /// without nulls, a copy for others.
-    fn to_numpy<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        frames(slf.py())?.call_method1("numpy_column", (slf,))
-    }
-
-    /// Return a `pyarrow.Array`; with `string_view` text and bytes are not copied.
-    #[pyo3(signature = (*, string_view=false))]
-    fn to_pyarrow<'py>(slf: &Bound<'py, Self>, string_view: bool) -> PyResult<Bound<'py, PyAny>> {
-        frames(slf.py())?.call_method1("pyarrow_column", (slf, string_view))
-    }
-
-    #[pyo3(signature = (dtype=None, copy=None))]
-    fn __array__<'py>(
-        slf: &Bound<'py, Self>,
-        dtype: Option<&Bound<'py, PyAny>>,
-        copy: Option<bool>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        frames(slf.py())?.call_method1("numpy_protocol", (slf, dtype, copy))
-    }
-
-    fn _memory(&self) -> PyResult<Option<values::Memory>> {
-        values::memory(&self.array)
-    }
-
-    /// Return the same values as plain utf8 or binary instead of views. Copies.
-    fn plain(&self) -> PyResult<Self> {
-        let schema = arrow::datatypes::Schema::new([FieldRef::clone(&self.field)]);
-        let plain = interop::plain_schema(&schema);
-        let field = plain.field(0).clone();
-        let array = arrow::compute::cast(&self.array, field.data_type()).map_err(arrow_error)?;
-        Ok(Self { field: Arc::new(field), array })
-    }
-
-    fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
-        interop::export_field(py, &self.field)
-    }
-
-    #[pyo3(signature = (requested_schema=None))]
-    fn __arrow_c_array__<'py>(
-        &self,
-        py: Python<'py>,
-        requested_schema: Option<&Bound<'py, PyCapsule>>,
-    ) -> PyResult<Bound<'py, PyTuple>> {
-        interop::export_array(py, &self.field, &self.array, requested_schema)
-    }
-
-    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        frames(slf.py())?.call_method1("column_text", (slf,))?.extract()
-    }
 }

@@ -399,6 +399,14 @@ pub(super) fn send(
 }
 
 /// Where a record was written.
+///
+/// Examples
+/// --------
+/// >>> import ottla
+/// >>> with ottla.Broker() as broker:
+/// ...     sent = broker.client().send("words", "one")
+/// >>> sent.topic, sent.partition, sent.offset, sent.timestamp.tzname()
+/// ('words', 0, 0, 'UTC')
 #[pyclass(frozen, module = "ottla")]
 #[derive(Debug)]
 pub(super) struct RecordMetadata {

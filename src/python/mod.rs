@@ -22,6 +22,7 @@
     clippy::used_underscore_items,
     reason = "arguments of methods are extracted from Python objects, as values"
 )]
+#![allow(clippy::doc_link_with_quotes, reason = "docstrings have examples of Python")]
 
 mod admin;
 mod archive;
@@ -29,6 +30,7 @@ mod batch;
 mod batches;
 mod broker;
 mod client;
+mod column;
 mod consumer;
 mod convert;
 mod encoding;
@@ -66,7 +68,7 @@ fn _ottla(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("debug_build", cfg!(debug_assertions))?;
     module.add_class::<batch::RecordBatch>()?;
-    module.add_class::<batch::Column>()?;
+    module.add_class::<column::Column>()?;
     module.add_class::<broker::Broker>()?;
     module.add_class::<broker::Links>()?;
     module.add_class::<pending::Pending>()?;

@@ -23,6 +23,16 @@ type Make = Arc<dyn Fn(Python<'_>) -> PyResult<Py<PyAny>> + Send + Sync>;
 type Finished = std::result::Result<Make, Arc<Error>>;
 
 /// Work in progress, and its result once it is available.
+///
+/// Examples
+/// --------
+/// >>> import ottla
+/// >>> done = []
+/// >>> with ottla.Broker() as broker:
+/// ...     pending = broker.client().send_async("words", "one")
+/// ...     pending.add_done_callback(done.append)
+/// ...     pending.result(10).offset, pending.exception(), pending.done()
+/// (0, None, True)
 #[pyclass(frozen, module = "ottla")]
 pub(super) struct Pending {
     future: Shared<BoxFuture<'static, Finished>>,

@@ -22,6 +22,7 @@ import ast
 import contextlib
 import doctest
 import faulthandler
+import inspect
 import io
 import os
 import socket
@@ -240,17 +241,34 @@ def docstrings(path: Path) -> list[tuple[str, int, str]]:
     return found
 
 
+def native_docstrings() -> list[tuple[str, int, str]]:
+    """Return the same of the classes of the extension, whose docstrings are in no file."""
+    import ottla
+
+    found = []
+    for name in ottla.__all__:
+        thing = getattr(ottla, name)
+        if inspect.isclass(thing) and thing.__module__ == "ottla" and thing.__doc__:
+            texts = {name: thing.__doc__}
+            members = inspect.getmembers(thing)
+            texts |= {f"{name}.{one}": method.__doc__ or "" for one, method in members}
+            found += [(title, 0, inspect.cleandoc(text)) for title, text in texts.items()]
+    return found
+
+
 def run_docstrings(package: Path) -> Result:
-    """Run the examples of the docstrings of a package, stubs included."""
+    """Run the examples of the docstrings of a package, the extension and stubs included."""
     result = Result()
     parser, written = doctest.DocTestParser(), io.StringIO()
     runner = doctest.DocTestRunner(optionflags=MATCHING)
-    for path in sorted([*package.rglob("*.py"), *package.rglob("*.pyi")]):
-        for name, line, text in docstrings(path):
-            test = parser.get_doctest(text, {}, name, str(path), line)
-            if test.examples:
-                result.count += 1
-                runner.run(test, out=written.write)
+    files = sorted([*package.rglob("*.py"), *package.rglob("*.pyi")])
+    found = [(str(path), *docstring) for path in files for docstring in docstrings(path)]
+    found += [("the extension", *docstring) for docstring in native_docstrings()]
+    for path, name, line, text in found:
+        test = parser.get_doctest(text, {}, name, path, line)
+        if test.examples:
+            result.count += 1
+            runner.run(test, out=written.write)
     if runner.failures:
         result.failures.append(written.getvalue())
     return result

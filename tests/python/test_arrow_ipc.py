@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -10,6 +10,9 @@ import pyarrow as pa
 import pytest
 
 import ottla
+
+if TYPE_CHECKING:
+    from ottla.typing import BufferCompression
 
 
 def stream(*batches: pa.RecordBatch, **options: Any) -> bytes:
@@ -197,7 +200,7 @@ def test_rows_without_a_key_are_spread(kafka: ottla.Client, name: str) -> None:
 
 
 @pytest.mark.parametrize("compression", ["lz4", "zstd"])
-def test_compressed_streams(kafka: ottla.Client, name: str, compression: str) -> None:
+def test_compressed_streams(kafka: ottla.Client, name: str, compression: BufferCompression) -> None:
     packed = stream(points(0, 300), options=pa.ipc.IpcWriteOptions(compression=compression))
     kafka.send(name, packed, partition=0)
     value = ottla.arrow_ipc(compression=compression)
@@ -286,7 +289,7 @@ def test_what_has_no_sense_for_many_rows_is_refused(kafka: ottla.Client, name: s
     with pytest.raises(ottla.ConfigError, match="at least 1"):
         ottla.arrow_ipc(max_rows=0)
     with pytest.raises(ottla.ConfigError, match="lz4 or zstd"):
-        ottla.arrow_ipc(compression="gzip")
+        ottla.arrow_ipc(compression="gzip")  # type: ignore[arg-type]
     assert kafka.scan(name).count() == 0
     shown = repr(ottla.arrow_ipc(max_rows=5, compression="lz4"))
     assert shown == "ottla.arrow_ipc(max_rows=5, compression='lz4')"

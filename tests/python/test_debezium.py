@@ -21,6 +21,8 @@ with warnings.catch_warnings():
     from confluent_kafka.serialization import MessageField, SerializationContext
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     from registries import Registry
 
 ANNA = {"id": 1, "name": "Anna"}
@@ -388,10 +390,12 @@ def test_decimals_are_read_by_the_type_that_is_given(kafka: ottla.Client, name: 
     assert found_row["price"] is None
     assert found_row["op"] is None
     assert "decimals=" in found_row["error"]
-    for decimals, wanted in (
-        ("string", Decimal(1250)),
-        ("precise", Decimal(int.from_bytes(base64.b64decode("1250"), "big", signed=True)) / 100),
-    ):
+    unscaled = int.from_bytes(base64.b64decode("1250"), "big", signed=True)
+    readings: dict[Literal["precise", "string"], Decimal] = {
+        "string": Decimal(1250),
+        "precise": Decimal(unscaled) / 100,
+    }
+    for decimals, wanted in readings.items():
         value = ottla.debezium(row, unwrap=True, decimals=decimals)
         assert kafka.scan(both, value=value, columns=["price"]).head()["price"].to_pylist() == [
             wanted
@@ -400,4 +404,4 @@ def test_decimals_are_read_by_the_type_that_is_given(kafka: ottla.Client, name: 
         after = kafka.scan(both, value=parts, columns=["after"]).head()["after"].to_pylist()
         assert after == [{"price": wanted}]
     with pytest.raises(ottla.ConfigError, match="precise or string"):
-        ottla.debezium(decimals="text")
+        ottla.debezium(decimals="text")  # type: ignore[arg-type]

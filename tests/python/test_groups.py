@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from ottla.typing import GroupProtocol
+
 PROTOCOLS = ["classic", "consumer"]
 
 
@@ -276,7 +278,7 @@ def test_an_async_listener_needs_an_event_loop(kafka: ottla.Client, filled: str)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("compiled", [True, False])
 def test_a_pattern_also_finds_what_comes_later(
-    broker: ottla.Broker, name: str, protocol: str, *, compiled: bool
+    broker: ottla.Broker, name: str, protocol: GroupProtocol, *, compiled: bool
 ) -> None:
     pattern = rf"^{name}-(a|b)\d*"
     with ottla.connect(broker.bootstrap_servers, config={"metadata.max.age.ms": 200}) as kafka:
@@ -397,7 +399,7 @@ def test_what_needs_a_group_says_so(kafka: ottla.Client, name: str) -> None:
     with pytest.raises(ottla.ConfigError, match="must stand alone"):
         kafka.consumer([name, "^any.*"], group_id=name)
     with pytest.raises(ottla.ConfigError, match=r"consumer\(topics, group_id"):
-        ottla.connect("localhost:9092", group_id="etl")
+        ottla.connect("localhost:9092", group_id="etl")  # type: ignore[call-arg]
     with pytest.raises(ottla.NotSupportedError, match="on_assign"):
         kafka.consumer(name, on_assign=print)
     with (

@@ -15,6 +15,8 @@ from processes import ottla_program
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ottla.typing import GroupProtocol
+
 EPOCH = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
@@ -39,7 +41,7 @@ def join(kafka: ottla.Client, name: str, **options: Any) -> ottla.Consumer:
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_a_group_is_described_with_members_and_lag(
-    broker: ottla.Broker, filled: str, protocol: str
+    broker: ottla.Broker, filled: str, protocol: GroupProtocol
 ) -> None:
     with (
         broker.client(client_id="etl-7") as kafka,

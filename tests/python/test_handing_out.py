@@ -18,6 +18,8 @@ import ottla
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ottla.typing import GroupProtocol, Until
+
 #: Without a group, and with one of either protocol.
 KINDS = [None, "classic", "consumer"]
 
@@ -188,7 +190,7 @@ STORED = [(None, "start"), (None, "resume")] + [
 @pytest.mark.parametrize(("kind", "stored"), STORED)
 @pytest.mark.parametrize("until", [None, "caught_up"])
 def test_a_stored_offset_beyond_the_end_is_not_hidden(
-    client: ottla.Client, filled: str, kind: str | None, until: str | None, stored: str
+    client: ottla.Client, filled: str, kind: GroupProtocol | None, until: str | None, stored: str
 ) -> None:
     options: dict[str, Any] = {"until": until}
     if kind is not None:
@@ -439,7 +441,8 @@ def test_a_checkpoint_reads_partitions_that_were_added_since(
     client.send(filled, "10", partition=0)
     client.send(filled, "11", partition=1)
     assert first.end == position == {filled: {0: 10}}
-    end, until = stored(first.end), "caught_up"
+    end = stored(first.end)
+    until: Until = "caught_up"
     assert read(client.scan(filled, start=end)) == [10, 11]
     assert read(client.scan(filled, start=end, partitions=[0])) == [10]
     assert read(client.scan(filled, start=stored(first.start), end=end)) == list(range(10))

@@ -6,6 +6,7 @@ import itertools
 import json
 import time
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import polars as pl
 import pytest
@@ -201,15 +202,15 @@ def test_a_scan_misses_what_was_compacted_since_it_was_read(name: str, transport
         values = [f'{{"row":{row},"text":"{"x" * 500}"}}' for row in range(6000)]
         kafka.write(name, pl.DataFrame({"key": keys, "value": values}), key="key")
         form = ottla.json({"row": "int64"})
+        kinds: tuple[dict[str, Any], ...] = (
+            {},
+            {},
+            {"start": {0: 3000}, "end": {0: 4321}},
+            {"on_data_loss": "warn", "columns": ["offset", "row"]},
+            {},
+        )
         read, begun, late, tolerant, fresh = (
-            kafka.scan(name, value=form, on_data_loss=loss, **options)
-            for loss, options in (
-                ("raise", {}),
-                ("raise", {}),
-                ("raise", {"start": {0: 3000}, "end": {0: 4321}}),
-                ("warn", {"columns": ["offset", "row"]}),
-                ("raise", {}),
-            )
+            kafka.scan(name, value=form, **options) for options in kinds
         )
         for scan in (read, late, tolerant):
             assert scan.count() == scan.max_rows

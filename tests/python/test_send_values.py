@@ -337,7 +337,7 @@ def test_what_cannot_be_written_is_named(kafka: ottla.Client, name: str) -> None
     with pytest.raises(TypeError, match="mapping"):
         kafka.send(name, [1], value_format="json")
     with pytest.raises(ottla.ConfigError, match="value_format='xml'"):
-        kafka.send(name, {}, value_format="xml")
+        kafka.send(name, {}, value_format="xml")  # type: ignore[arg-type]
     with pytest.raises(ottla.ConfigError, match="for reading"):
         kafka.send(name, {"a": 1}, value_format=ottla.debezium())
 

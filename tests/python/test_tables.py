@@ -19,6 +19,8 @@ import ottla
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ottla.typing import CompressionType
+
 ROWS = 25_000
 START = datetime(2024, 1, 1, tzinfo=timezone.utc)
 
@@ -69,7 +71,7 @@ def same(found: pl.DataFrame, wanted: pl.DataFrame) -> None:
 
 @pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
 def test_json_comes_back_typed(
-    kafka: ottla.Client, name: str, orders: pl.DataFrame, codec: str
+    kafka: ottla.Client, name: str, orders: pl.DataFrame, codec: CompressionType
 ) -> None:
     kafka.create_topic(name, partitions=2)
     part = orders.head(3000)

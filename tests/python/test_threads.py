@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import signal
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
 
 import ottla
+
+if TYPE_CHECKING:
+    from ottla.typing import CompressionType
 
 ROWS = 12_000
 AVRO = {
@@ -56,7 +59,7 @@ FORMATS: dict[str, tuple[Any, Any]] = {
     ],
 )
 def test_formats_codecs_and_partitions(
-    kafka: ottla.Client, name: str, kind: str, partitions: int, compression: str
+    kafka: ottla.Client, name: str, kind: str, partitions: int, compression: CompressionType
 ) -> None:
     writing, reading = FORMATS[kind]
     table = events()

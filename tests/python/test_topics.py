@@ -119,11 +119,11 @@ def test_the_cluster_describes_itself(kafka: ottla.Client, broker: ottla.Broker)
 
 def test_an_unknown_setting_comes_with_a_suggestion(broker: ottla.Broker) -> None:
     with pytest.raises(ottla.ConfigError, match=r"linger\.ms"):
-        ottla.connect(broker.bootstrap_servers, linger_m=5)
+        ottla.connect(broker.bootstrap_servers, linger_m=5)  # type: ignore[call-arg]
     with pytest.raises(ottla.ConfigError, match="num"):
         ottla.Broker(config={"num.partition": 3})
 
 
 def test_what_comes_later_is_refused_clearly() -> None:
     with pytest.raises(NotImplementedError):
-        ottla.connect("localhost:9092", sasl_mechanism="PLAIN")
+        ottla.connect("localhost:9092", sasl_mechanism="PLAIN")  # type: ignore[call-arg]

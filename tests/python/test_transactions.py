@@ -14,6 +14,8 @@ import ottla
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ottla.typing import IsolationLevel
+
 
 @pytest.fixture
 def source(kafka: ottla.Client, name: str) -> str:
@@ -48,7 +50,7 @@ def consumer(kafka: ottla.Client, source: str, name: str) -> Iterator[ottla.Cons
         yield consumer
 
 
-def _values(kafka: ottla.Client, topic: str, level: str | None = None) -> list[str]:
+def _values(kafka: ottla.Client, topic: str, level: IsolationLevel | None = None) -> list[str]:
     scan = kafka.scan(topic, value=ottla.text(), columns=["value"], isolation_level=level)
     return sorted(row["value"] for row in scan.head(1000).to_pylist())
 
@@ -241,7 +243,7 @@ def test_what_makes_no_sense_is_refused(
     with pytest.raises(ottla.ConfigError, match=r"transaction\.max\.timeout\.ms"), endless:
         pass
     with pytest.raises(ottla.ConfigError, match="one producer"):
-        ottla.connect("localhost:1", transactional_id="x")
+        ottla.connect("localhost:1", transactional_id="x")  # type: ignore[call-arg]
     producer.close()
 
 

@@ -18,6 +18,7 @@ from versus.measure import (
     TUNED,
     Results,
 )
+from versus.routes import code_lines
 from versus.targets import Verdict, judged
 
 if TYPE_CHECKING:
@@ -101,3 +102,8 @@ def test_the_command_fails_on_a_loss(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_runs_without_a_common_ratio_are_refused(tmp_path: Path) -> None:
     main = write(tmp_path / "main.json", results())
     assert compare.main([main, write(tmp_path / "none.json", Results())]) == 2
+
+
+def test_lines_of_code_are_those_that_a_user_writes() -> None:
+    lines = {name: code_lines("table_route.py", name) for name in ("ottla_table", "by_polars")}
+    assert lines == {"ottla_table": 5, "by_polars": 8}

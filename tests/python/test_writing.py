@@ -539,7 +539,7 @@ TABLE = pl.DataFrame({"a": [1]})
         (lambda _k, _t: ottla.connect(5), TypeError, "host:port"),  # type: ignore[arg-type]
         (lambda _k, _t: ottla.connect("http://h:9092"), ottla.ConfigError, "example h:9092"),
         (
-            lambda _k, _t: ottla.connect("h:1", sasl_mechanism="PLAIN"),
+            lambda _k, _t: ottla.connect("h:1", sasl_mechanism="PLAIN"),  # type: ignore[call-arg]
             ottla.NotSupportedError,
             "not supported yet",
         ),

@@ -22,7 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["_scan"],
     &["_scan_parts", "_spark_options"],
     &["_committing", "_connection", "_table_columns", "formats", "sql_offsets"],
-    &["_offsets", "_runs", "_schemas", "_server"],
+    &["_lazy", "_offsets", "_runs", "_schemas", "_server"],
     // What users pass, converted for the extension.
     &["_bounds", "_format", "_membership"],
     &[
@@ -51,6 +51,7 @@ const LAYERS: &[&[&str]] = &[
         "_progress",
         "errors",
     ],
+    &["_kafka_columns", "typing"],
     &["_ottla"],
 ];
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from versus import compare
+from versus.measure import OTTLA
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from versus.measure import Results
     from versus.servers import Server
 
-SHARED_PARTS = ["throughput", "java", "latency", "transactions", "frames"]
+SHARED_PARTS = ["throughput", "java", "latency", "transactions", "frames", "tables", "windows"]
 """With brokers that run the whole time."""
 PARTS = ["limits", "starts", *SHARED_PARTS, "memory", "scale"]
 CLUSTER_PARTS = ["cluster", "cluster-transactions", "failover", "cluster-scale"]
@@ -45,11 +46,13 @@ class Sizes:
     partitions: tuple[int, ...] = (1_000,)
     most_partitions: tuple[int, ...] = (10_000,)
     """In the first round only: it takes as long as all the others together."""
+    changes: int = 1_000_000
+    """Of the table; a key has ten of them."""
     kills: int = 10
     """How often a round kills a leader; Apache Kafka takes half a minute for each."""
 
 
-QUICK = Sizes(50_000, 1, 64 << 20, 20_000, 100, 6, (100,), (1_000,), 1)
+QUICK = Sizes(50_000, 1, 64 << 20, 20_000, 100, 6, (100,), (1_000,), 50_000, 1)
 
 
 def options(arguments: list[str]) -> argparse.Namespace:
@@ -76,6 +79,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
         "--partitions", action="append", type=int, help="partitions in the part cluster-scale"
     )
     parser.add_argument("--records", type=int, help="records in a measurement")
+    parser.add_argument("--changes", type=int, help="changes of the table in the part tables")
     parser.add_argument(
         "--full", action="store_true", help="every combination of sizes, codecs, acks…"
     )
@@ -99,6 +103,7 @@ class Run:
         if libs is None and "java" in self.parts:
             self.parts.remove("java")
         self.records = arguments.records or self.sizes.records
+        self.changes = arguments.changes or self.sizes.changes
         self.full = arguments.full
         self.kills = arguments.kills or self.sizes.kills
         self.clients = arguments.client or ["confluent-kafka"]
@@ -166,6 +171,20 @@ class Run:
         elif part == "frames":
             others = self.libs is not None
             frames.round_of_frames(results, servers, self.records, others=others)
+        elif part in {"tables", "windows"}:
+            self._kept(part)
+
+    def _kept(self, part: str) -> None:
+        """Measure what is kept of a topic, with our broker."""
+        from versus import tables, windows
+
+        for server in self.servers:
+            if server.name != OTTLA:
+                continue
+            if part == "tables":
+                tables.round_of_tables(self.results, server, self.changes)
+            else:
+                windows.round_of_windows(self.results, server, self.records)
 
     def _cluster(self, part: str) -> None:
         """Measure clusters of three nodes, one after the other."""

@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 from versus.measure import (
     AGAIN,
     BROKER_CPU,
+    BY_PANDAS,
+    BY_POLARS,
+    BYTEWAX,
     EMBEDDED,
     FROM_ARROW,
     FROM_JSON,
@@ -27,12 +30,16 @@ from versus.measure import (
     OTTLA,
     POLARS,
     PRODUCE_BATCH,
+    QUIX,
+    TABLE,
+    TABLE_FILES,
     TCP,
     TO_ARROW,
     TO_ARROW_ZSTD,
     TO_AVRO,
     TO_JSON,
     TUNED,
+    WINDOWS,
 )
 
 if TYPE_CHECKING:
@@ -43,6 +50,13 @@ THRESHOLD = 0.1
 GUARDED = (TO_ARROW, TO_ARROW_ZSTD, TO_JSON, TO_AVRO, FROM_ARROW, FROM_JSON)
 PAIRS = [(OTTLA, KAFKA), (EMBEDDED, TUNED), (TCP, TUNED), (EMBEDDED, PRODUCE_BATCH)]
 PAIRS += [(TCP, PRODUCE_BATCH), (EMBEDDED, POLARS), (AGAIN, ONE_THREAD)]
+PAIRS += [
+    (TABLE, BY_POLARS),
+    (TABLE, BY_PANDAS),
+    (TABLE_FILES, BY_POLARS),
+    (TABLE_FILES, BY_PANDAS),
+]
+PAIRS += [(WINDOWS, QUIX), (WINDOWS, BYTEWAX)]
 
 
 def against_peers(results: Results) -> dict[str, float]:

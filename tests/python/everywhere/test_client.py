@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
 
 import ottla
+
+if TYPE_CHECKING:
+    from ottla.typing import CompressionType
 
 UTC = timezone.utc
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -31,7 +35,9 @@ TYPES = {"id": "int64", "name": "string", "amount": "float64", "at": "timestamp[
 
 
 @pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
-def test_a_table_comes_back_as_it_went_in(client: ottla.Client, topic: str, codec: str) -> None:
+def test_a_table_comes_back_as_it_went_in(
+    client: ottla.Client, topic: str, codec: CompressionType
+) -> None:
     rows = table(5_000)
     written = client.write(
         topic, rows, key="id", timestamp="at", value=ottla.json(), compression_type=codec
