@@ -7,19 +7,22 @@ that it began at. That is no lock; it is for the job that was started twice.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ottla._offsets import of_resume, refuse_foreign
+from ottla._bounds import Limit
+from ottla._offsets import commits, delta_txn, of_resume, refuse_foreign
 from ottla.errors import ConfigError, FencedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import timedelta
 
-    from ottla._bounds import Limit
-    from ottla._offsets import Resume
+    from ottla._offsets import Offsets, Resume
     from ottla._ottla import Groups as _NativeGroups
+    from ottla._ottla import RecordBatch
+    from ottla._ottla import Scan as _NativeScan
 
-__all__ = ["GroupOffsets", "of_output", "refuse_two_starts"]
+__all__ = ["Committing", "GroupOffsets", "of_output", "refuse_two_starts"]
 
 
 class GroupOffsets:
@@ -79,6 +82,132 @@ class GroupOffsets:
         scope = {self._topic: self._partitions}
         plan = self._native.plan(self.group_id, scope, ("earliest", None), limit.left())
         return {partition: committed for _topic, partition, committed, _start in plan}
+
+
+class Committing:
+    """What has bounds, and stores them with a group or with its rows."""
+
+    if TYPE_CHECKING:
+        _group: GroupOffsets | None
+
+        @property
+        def _native(self) -> _NativeScan: ...
+
+        @property
+        def topic(self) -> str: ...
+
+        @property
+        def offsets(self) -> dict[int, tuple[int, int]]: ...
+
+        @property
+        def end(self) -> dict[str, dict[int, int]]: ...
+
+    @property
+    def group_id(self) -> str | None:
+        """The group whose offsets this scan began at, and that :meth:`commit` commits to."""
+        return None if self._group is None else self._group.group_id
+
+    def commit(
+        self, what: RecordBatch | Offsets | None = None, *, timeout: float | timedelta | None = 60.0
+    ) -> dict[str, dict[int, int]]:
+        """Commit offsets to the group of this scan, and wait until it has stored them.
+
+        Do the work first, then commit. A program that dies in between finds the same starts when it
+        runs again, and later ends if more has arrived: what it does must replace what it has done,
+        for example write a file for each partition, named by the partition and its start. Where
+        that is not possible, store the offsets with the results (``resume=``).
+
+        Parameters
+        ----------
+        what : RecordBatch or Offsets, optional
+            A batch: exactly its rows are done, and those before it in its partitions. Offsets by
+            topic and partition: where to go on. Nothing: all of the scan, which is :attr:`end`,
+            whether it was read or not.
+        timeout : float or datetime.timedelta, default 60
+            How long to wait, in seconds.
+
+        Returns
+        -------
+        dict of str to dict of int to int
+            What was committed, by topic and partition.
+
+        Raises
+        ------
+        FencedError
+            When the group has other offsets than those that this scan began at: another run of the
+            program was faster, or somebody reset the group. Discard the results if you can. Two
+            runs that commit at the same moment may both succeed: this is no lock.
+        ConfigError
+            When the scan was made without ``group_id=``, or the offsets are not within its bounds.
+        KafkaError
+            While the group has members (``NON_EMPTY_GROUP``).
+
+        Examples
+        --------
+        >>> import ottla
+        >>> with ottla.Broker() as broker:
+        ...     kafka = broker.client()
+        ...     _ = kafka.send("words", "one")
+        ...     new = kafka.scan("words", group_id="nightly")
+        ...     # … the work …
+        ...     new.group_id, new.commit()
+        ('nightly', {'words': {0: 1}})
+        """
+        if self._group is None:
+            raise ConfigError(
+                "this scan has no group to commit to: make it with group_id=, or store scan.end "
+                "with the results"
+            )
+        limit = Limit(timeout)
+        wanted = commits(what)
+        offsets = self.end if wanted is None else wanted
+        bounds = self._native.bounds
+        for topic, partitions in offsets.items():
+            for partition, at in partitions.items():
+                start, end = bounds.get(partition, (0, -1)) if topic == self.topic else (0, -1)
+                if not start <= at <= end:
+                    raise ConfigError(
+                        f"offset {at} of {topic}-{partition} is not within this scan: {self!r}"
+                    )
+        self._group.commit(offsets.get(self.topic, {}), limit)
+        return offsets
+
+    def delta_txn(self, app: str, *, table: Any = None) -> Any:
+        """Return Delta commit properties that store the offsets of this scan with its rows.
+
+        As ``RecordBatch.delta_txn`` does for one batch. ``resume=ottla.delta_offsets(…)`` of the
+        next scan goes on behind them.
+
+        Parameters
+        ----------
+        app : str
+            The name of the program.
+        table : deltalake.DeltaTable, optional
+            The table as it is now: checks that no other run has written these rows.
+
+        Returns
+        -------
+        deltalake.CommitProperties
+            For ``commit_properties=`` of ``write_deltalake``.
+
+        Raises
+        ------
+        FencedError
+            When the table has rows of this scan already.
+
+        Examples
+        --------
+        >>> import deltalake, ottla
+        >>> with ottla.Broker() as broker:
+        ...     kafka = broker.client()
+        ...     _ = kafka.send("orders", {"amount": 3})
+        ...     new = kafka.scan("orders", value={"amount": "int64"}, columns=["amount"])
+        ...     deltalake.write_deltalake("orders", new, commit_properties=new.delta_txn("nightly"))
+        ...     resume = ottla.delta_offsets("orders", "nightly")
+        ...     kafka.scan("orders", resume=resume).count()
+        0
+        """
+        return delta_txn({self.topic: self.offsets}, app, table)
 
 
 def of_output(

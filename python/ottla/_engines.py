@@ -16,7 +16,7 @@ from ottla.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["count_of_parts", "dask_frame", "part_count", "ray_dataset"]
+__all__ = ["Splitting", "count_of_parts", "part_count"]
 
 #: About how many offsets a part has unless the user says how many parts there are.
 _PART_OFFSETS = 200_000
@@ -114,3 +114,61 @@ def ray_dataset(scan: Any, parts: list[Any]) -> Any:
         return ReadTask(read, metadata, schema=schema, per_task_row_limit=limit)
 
     return read_datasource(Ottla(), override_num_blocks=len(parts))
+
+
+class Splitting:
+    """What is read in parts by engines that work on many machines."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def offsets(self) -> dict[int, tuple[int, int]]: ...
+
+        def split(self, n: int) -> list[Any]: ...
+
+    def to_dask(self, parts: int | None = None) -> Any:
+        """Return a ``dask.dataframe.DataFrame`` of all rows, which Dask's workers read in parallel.
+
+        Its partitions are the parts of :meth:`split`. The columns have the pandas types of Arrow
+        (``pandas.ArrowDtype``), so that a null is a null and integers keep all digits. Nothing is
+        read until Dask computes; a part that cannot be read in full is an error then. Workers
+        connect to the cluster by the addresses of this scan's client.
+
+        Parameters
+        ----------
+        parts : int, optional
+            How many parts to make at most; by default one for about 200,000 offsets, and at least
+            one for each partition that has any.
+
+        Examples
+        --------
+        >>> import ottla
+        >>> with ottla.Broker() as broker:
+        ...     kafka = broker.client()
+        ...     for amount in (3, 4, 5):
+        ...         _ = kafka.send("orders", {"amount": amount})
+        ...     orders = kafka.scan("orders", value=ottla.json()).to_dask(parts=2)
+        ...     orders.npartitions, int(orders["amount"].sum().compute())
+        (2, 12)
+        """
+        return dask_frame(self, self._parts(parts))
+
+    def to_ray(self, parts: int | None = None) -> Any:
+        """Return a ``ray.data.Dataset`` of all rows, which Ray's workers read in parallel.
+
+        Its blocks are Arrow tables, one for each part of :meth:`split`; a part is in memory at
+        once. Nothing is read until Ray needs it; a part that cannot be read in full is an error
+        then. Workers connect to the cluster by the addresses of this scan's client. The manual has
+        an example: ``src/manual/engines.md``.
+
+        Parameters
+        ----------
+        parts : int, optional
+            How many parts to make at most; by default one for about 200,000 offsets, and at least
+            one for each partition that has any.
+        """
+        return ray_dataset(self, self._parts(parts))
+
+    def _parts(self, parts: int | None) -> list[Any]:
+        number = part_count(parts)
+        return self.split(count_of_parts(self.offsets) if number is None else number)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ottla import _engines, _frames, _progress
 from ottla._arguments import whole_number
-from ottla._bounds import Limit, row_count
+from ottla._bounds import row_count
+from ottla._committing import Committing
 from ottla._kafka_columns import fields_of, kafka_struct
-from ottla._offsets import commits, delta_txn
 from ottla._scan_parts import Recipe, cut, with_columns
 from ottla.errors import ConfigError
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ottla._committing import GroupOffsets
-    from ottla._connection import Timeout
-    from ottla._offsets import Offsets
     from ottla._ottla import RecordBatch
     from ottla._ottla import Scan as _NativeScan
     from ottla.formats import Format, Header
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Scan"]
 
 
-class Scan:
+class Scan(Committing, _engines.Splitting):
     """The records of a topic between resolved offsets; returned by ``client.scan``.
 
     A value: read it as often as you like, with any library that reads Arrow streams; every reading
@@ -263,113 +261,6 @@ class Scan:
         """The columns and their types; infers the schema of JSON values when none was given."""
         return self._native.schema()
 
-    @property
-    def group_id(self) -> str | None:
-        """The group whose offsets this scan began at, and that :meth:`commit` commits to."""
-        return None if self._group is None else self._group.group_id
-
-    def commit(
-        self, what: RecordBatch | Offsets | None = None, *, timeout: Timeout = 60.0
-    ) -> dict[str, dict[int, int]]:
-        """Commit offsets to the group of this scan, and wait until it has stored them.
-
-        Do the work first, then commit. A program that dies in between finds the same starts when it
-        runs again, and later ends if more has arrived: what it does must replace what it has done,
-        for example write a file for each partition, named by the partition and its start. Where
-        that is not possible, store the offsets with the results (``resume=``).
-
-        Parameters
-        ----------
-        what : RecordBatch or Offsets, optional
-            A batch: exactly its rows are done, and those before it in its partitions. Offsets by
-            topic and partition: where to go on. Nothing: all of the scan, which is :attr:`end`,
-            whether it was read or not.
-        timeout : float or datetime.timedelta, default 60
-            How long to wait, in seconds.
-
-        Returns
-        -------
-        dict of str to dict of int to int
-            What was committed, by topic and partition.
-
-        Raises
-        ------
-        FencedError
-            When the group has other offsets than those that this scan began at: another run of the
-            program was faster, or somebody reset the group. Discard the results if you can. Two
-            runs that commit at the same moment may both succeed: this is no lock.
-        ConfigError
-            When the scan was made without ``group_id=``, or the offsets are not within its bounds.
-        KafkaError
-            While the group has members (``NON_EMPTY_GROUP``).
-
-        Examples
-        --------
-        >>> import ottla
-        >>> with ottla.Broker() as broker:
-        ...     kafka = broker.client()
-        ...     _ = kafka.send("words", "one")
-        ...     new = kafka.scan("words", group_id="nightly")
-        ...     # … the work …
-        ...     new.group_id, new.commit()
-        ('nightly', {'words': {0: 1}})
-        """
-        if self._group is None:
-            raise ConfigError(
-                "this scan has no group to commit to: make it with group_id=, or store scan.end "
-                "with the results"
-            )
-        limit = Limit(timeout)
-        wanted = commits(what)
-        offsets = self.end if wanted is None else wanted
-        bounds = self._native.bounds
-        for topic, partitions in offsets.items():
-            for partition, at in partitions.items():
-                start, end = bounds.get(partition, (0, -1)) if topic == self.topic else (0, -1)
-                if not start <= at <= end:
-                    raise ConfigError(
-                        f"offset {at} of {topic}-{partition} is not within this scan: {self!r}"
-                    )
-        self._group.commit(offsets.get(self.topic, {}), limit)
-        return offsets
-
-    def delta_txn(self, app: str, *, table: Any = None) -> Any:
-        """Return Delta commit properties that store the offsets of this scan with its rows.
-
-        As ``RecordBatch.delta_txn`` does for one batch. ``resume=ottla.delta_offsets(…)`` of the
-        next scan goes on behind them.
-
-        Parameters
-        ----------
-        app : str
-            The name of the program.
-        table : deltalake.DeltaTable, optional
-            The table as it is now: checks that no other run has written these rows.
-
-        Returns
-        -------
-        deltalake.CommitProperties
-            For ``commit_properties=`` of ``write_deltalake``.
-
-        Raises
-        ------
-        FencedError
-            When the table has rows of this scan already.
-
-        Examples
-        --------
-        >>> import deltalake, ottla
-        >>> with ottla.Broker() as broker:
-        ...     kafka = broker.client()
-        ...     _ = kafka.send("orders", {"amount": 3})
-        ...     new = kafka.scan("orders", value={"amount": "int64"}, columns=["amount"])
-        ...     deltalake.write_deltalake("orders", new, commit_properties=new.delta_txn("nightly"))
-        ...     resume = ottla.delta_offsets("orders", "nightly")
-        ...     kafka.scan("orders", resume=resume).count()
-        0
-        """
-        return delta_txn({self.topic: self.offsets}, app, table)
-
     def count(self) -> int:
         """Return the number of rows, by reading them without their columns.
 
@@ -512,53 +403,6 @@ class Scan:
         duckdb = _frames.require("duckdb", "to_duckdb()")
         table = self.to_pyarrow()
         return (duckdb if connection is None else connection).from_arrow(table)
-
-    def to_dask(self, parts: int | None = None) -> Any:
-        """Return a ``dask.dataframe.DataFrame`` of all rows, which Dask's workers read in parallel.
-
-        Its partitions are the parts of :meth:`split`. The columns have the pandas types of Arrow
-        (``pandas.ArrowDtype``), so that a null is a null and integers keep all digits. Nothing is
-        read until Dask computes; a part that cannot be read in full is an error then. Workers
-        connect to the cluster by the addresses of this scan's client.
-
-        Parameters
-        ----------
-        parts : int, optional
-            How many parts to make at most; by default one for about 200,000 offsets, and at least
-            one for each partition that has any.
-
-        Examples
-        --------
-        >>> import ottla
-        >>> with ottla.Broker() as broker:
-        ...     kafka = broker.client()
-        ...     for amount in (3, 4, 5):
-        ...         _ = kafka.send("orders", {"amount": amount})
-        ...     orders = kafka.scan("orders", value=ottla.json()).to_dask(parts=2)
-        ...     orders.npartitions, int(orders["amount"].sum().compute())
-        (2, 12)
-        """
-        return _engines.dask_frame(self, self._parts(parts))
-
-    def to_ray(self, parts: int | None = None) -> Any:
-        """Return a ``ray.data.Dataset`` of all rows, which Ray's workers read in parallel.
-
-        Its blocks are Arrow tables, one for each part of :meth:`split`; a part is in memory at
-        once. Nothing is read until Ray needs it; a part that cannot be read in full is an error
-        then. Workers connect to the cluster by the addresses of this scan's client. The manual has
-        an example: ``src/manual/engines.md``.
-
-        Parameters
-        ----------
-        parts : int, optional
-            How many parts to make at most; by default one for about 200,000 offsets, and at least
-            one for each partition that has any.
-        """
-        return _engines.ray_dataset(self, self._parts(parts))
-
-    def _parts(self, parts: int | None) -> list[Scan]:
-        number = _engines.part_count(parts)
-        return self.split(_engines.count_of_parts(self.offsets) if number is None else number)
 
     def to_numpy(self) -> dict[str, np.ndarray[Any, Any]]:
         """Read all rows into a ``numpy.ndarray`` per column."""
