@@ -502,8 +502,6 @@ def test_a_broker_in_this_process_has_its_tier_in_a_folder(tmp_path: Path) -> No
                 "copied", replication_factor=3, config={"remote.storage.enable": True}
             )
     assert (tier / "_ottla" / "cluster.json").exists()
-    with pytest.raises(ottla.ConfigError, match="not supported yet"):
-        ottla.Broker(tmp_path / "data", tier="s3://bucket/prefix")
     with ottla.Broker() as broker, broker.client() as kafka:  # noqa: SIM117
         with pytest.raises(ottla.ConfigError, match="functionality is disabled"):
             kafka.create_topic("orders", config={"remote.storage.enable": True})
