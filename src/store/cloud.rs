@@ -39,6 +39,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request with its answer may take, a part of a file being the largest.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 const RETRIES: usize = 3;
+/// Where a machine of Amazon's is asked for credentials when the environment has none.
+const MACHINE_CREDENTIALS: &str = "169.254.169.254";
 
 /// See the module. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -140,14 +142,23 @@ fn from_environment(client: ClientOptions, allow_http: &str) -> ClientOptions {
 
 fn failed(doing: &'static str, name: &Path, error: object_store::Error) -> Error {
     use object_store::Error as Said;
-    let kind = match error {
-        Said::NotFound { .. } => io::ErrorKind::NotFound,
+    let error = match error {
+        Said::NotFound { .. } => io::Error::new(io::ErrorKind::NotFound, error),
         Said::PermissionDenied { .. } | Said::Unauthenticated { .. } => {
-            io::ErrorKind::PermissionDenied
+            let text = format!(
+                "{error}: see whether the credentials in the environment are right, and may do this"
+            );
+            io::Error::new(io::ErrorKind::PermissionDenied, text)
         }
-        _ => io::ErrorKind::Other,
+        _ if error.to_string().contains(MACHINE_CREDENTIALS) => {
+            let text = format!(
+                "the environment has no credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), nor has the machine: {error}"
+            );
+            io::Error::new(io::ErrorKind::PermissionDenied, text)
+        }
+        _ => io::Error::other(error),
     };
-    Error::io(doing, name, io::Error::new(kind, error))
+    Error::io(doing, name, error)
 }
 
 /// The next part of a file; empty at its end.

@@ -144,7 +144,6 @@ impl Life<'_> {
                     self.peer.kill();
                     return Ok(());
                 }
-                self.forget();
                 drop(consumer.close().await);
                 return Ok(());
             }

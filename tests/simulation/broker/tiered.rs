@@ -16,7 +16,7 @@ use crate::report::{Report, Suite};
 
 const SUITE: Suite = Suite {
     module: "broker::tiered",
-    seeds: 0..3,
+    seeds: 0..4,
     fresh: 2,
     acknowledged_min: 40,
     run: |seed| Report::of(async |witness| live(seed, witness, Kind::Tiered).await),
