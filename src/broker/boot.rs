@@ -367,7 +367,17 @@ fn heartbeats(broker: &Broker, registration: BrokerRegistration, epoch: BrokerEp
 /// Makes the metadata true here up to an offset, and from there on whatever follows.
 async fn catch_up(broker: &Broker, registered: Offset) -> Result<()> {
     let state = broker.state();
-    let (first, updates) = broker.metadata().subscribe();
+    let (mut first, mut updates) = broker.metadata().subscribe();
+    // What this node has of the metadata may be old. Logs are opened with their settings of today, or a topic that has a
+    // tier by now would be opened as one without, and start where its disk does.
+    let newest = async {
+        while first.offset < registered
+            && let Some(update) = updates.recv().await
+        {
+            first = update.image;
+        }
+    };
+    within(state, newest, "the metadata of the cluster").await?;
     let applying = Arc::clone(state);
     // Everything is one change from the empty image.
     blocking(&state.env().threads, move || {

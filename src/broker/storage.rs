@@ -1,5 +1,6 @@
 //! The log directory of a broker: opening and deleting logs in it, checkpoints, and closing it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -192,6 +193,15 @@ impl Storage {
         }
     }
 
+    /// The topics that have logs on this disk, known or not.
+    ///
+    /// # Errors
+    ///
+    /// Errors of the operating system.
+    pub(super) fn topic_ids(&self) -> Result<BTreeSet<TopicId>> {
+        Ok(self.directory()?.partitions()?.into_iter().filter_map(|found| found.topic_id).collect())
+    }
+
     /// Writes the checkpoints of `partitions`.
     ///
     /// # Errors
@@ -272,6 +282,16 @@ fn foreign_topic(
     Ok(directory.topic_id_of(partition)?.filter(|&id| id != topic_id))
 }
 
+/// What is kept on this disk of a topic with a tier. What is not copied is nowhere else: the limits of the whole count.
+fn local_retention(topic: &TopicConfig) -> LocalRetention {
+    let (ms, bytes) = (topic.retention_ms, topic.retention_bytes);
+    if !topic.tier.copies() {
+        return LocalRetention { ms, bytes, copies: false };
+    }
+    let local = &topic.local_retention;
+    LocalRetention { ms: local.ms_of(ms), bytes: local.bytes_of(bytes), copies: true }
+}
+
 /// The settings of a log.
 pub(super) fn log_config(topic: &TopicConfig, broker: &BrokerConfig) -> LogConfig {
     let bytes = |value: i32| u32::try_from(value).unwrap_or(0);
@@ -288,11 +308,7 @@ pub(super) fn log_config(topic: &TopicConfig, broker: &BrokerConfig) -> LogConfi
         index_interval_bytes: bytes(topic.index_interval_bytes),
         retention_ms: topic.retention_ms,
         retention_bytes: topic.retention_bytes,
-        local_retention: topic.tier.is_enabled().then(|| LocalRetention {
-            ms: topic.local_retention.ms_of(topic.retention_ms),
-            bytes: topic.local_retention.bytes_of(topic.retention_bytes),
-            copies: topic.tier.copies(),
-        }),
+        local_retention: topic.tier.is_enabled().then(|| local_retention(topic)),
         max_message_bytes: bytes(topic.max_message_bytes),
         message_timestamp_type: match topic.message_timestamp_type {
             config::TimestampType::CreateTime => TimestampType::CreateTime,

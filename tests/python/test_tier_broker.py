@@ -341,6 +341,60 @@ def test_a_log_that_was_lost_does_not_take_the_tier_with_it(node: Node) -> None:
     assert read_confluent(node, "orders", 700) == records
 
 
+def test_a_place_that_only_heard_of_a_partition_is_not_believed(node: Node) -> None:
+    right, wrong = node.place, (node.tier.parent / "wrong").as_uri()
+    node.place = wrong
+    node.restart()
+    node.create("orders")
+    # Something is written there, but no file.
+    await_that(
+        lambda: list((node.tier.parent / "wrong").rglob("*manifests*/**/*.json")) != [], node.log
+    )
+    node.place = right
+    node.restart()
+    records = fill(node, "orders", 700)
+    node.wait_tiered("orders")
+    node.place = wrong
+    node.restart()
+    await_that(lambda: "the tier does not have the offsets" in node.log(), node.log)
+    node.place = right
+    node.restart()
+    assert read_confluent(node, "orders", 700) == records
+
+
+def test_what_is_not_copied_is_kept_as_long_as_the_whole(node: Node) -> None:
+    node.create("orders")
+    records = fill(node, "orders", 400)
+    node.wait_tiered("orders")
+    entry = ConfigEntry(
+        "remote.log.copy.disable", "true", incremental_operation=AlterConfigOpType.SET
+    )
+    resource = ConfigResource(ConfigResource.Type.TOPIC, "orders", incremental_configs=[entry])
+    admin = node.admin()
+    admin.incremental_alter_configs([resource])[resource].result(PATIENCE)
+    records += fill(node, "orders", 600, first=400)
+    # When the segments of the other topic have gone, those of all topics have been looked at.
+    node.create(
+        "others", remote_storage_enable="false", retention_bytes="1", local_retention_bytes="-2"
+    )
+    fill(node, "others", 400)
+    await_that(lambda: len(node.segments("others")) == 1, node.log)
+    assert len(node.segments("orders")) > 4
+    assert read_confluent(node, "orders", 1000) == records
+
+
+def test_metadata_that_was_lost_does_not_take_the_tier_with_it(node: Node) -> None:
+    node.create("orders")
+    fill(node, "orders", 400)
+    node.wait_tiered("orders")
+    files = node.files("orders")
+    assert node.process.stop() == 0
+    shutil.rmtree(node.data / "__cluster_metadata-0")
+    node.start()
+    await_that(lambda: "its log is in the data directory" in node.log(), node.log)
+    assert node.files("orders") == files
+
+
 def test_a_flipped_byte_is_named_and_never_served(node: Node) -> None:
     node.create("orders")
     node.create("others")

@@ -71,7 +71,43 @@ pub(in crate::broker) async fn handle(
         (-1, _) => Isolation::Uncommitted,
         _ => Isolation::Everything,
     };
-    let lookups = find_all(call, request);
+    let answers = loop {
+        let lookups = find_all(call, request);
+        let before = local_starts(&lookups);
+        let answers = look_up(call, request, lookups, isolation).await?;
+        // What went to the tier meanwhile was in neither place when it was searched.
+        if before == local_starts(&find_all(call, request)) {
+            break answers;
+        }
+    };
+    let mut answers = answers.into_iter();
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        let partitions = topic.partitions.iter().zip(answers.by_ref());
+        let partitions = partitions
+            .map(|(partition, answer)| respond(call, partition.partition_index, answer))
+            .collect();
+        topics.push(ListOffsetsTopicResponse { name: topic.name.clone(), partitions });
+    }
+    Ok(ListOffsetsResponse { topics, ..ListOffsetsResponse::default() })
+}
+
+/// Where the disk has the partitions that are searched for a time.
+fn local_starts(lookups: &[Lookup]) -> Vec<Option<Offset>> {
+    let searched = lookups.iter().filter(|lookup| lookup.timestamp >= 0);
+    let start = |lookup: &Lookup| {
+        lookup.partition.as_ref().ok().map(|partition| partition.reader().local_start_offset())
+    };
+    searched.map(start).collect()
+}
+
+/// Looks in the tier, and on this disk.
+async fn look_up(
+    call: &Call<'_>,
+    request: &ListOffsetsRequest,
+    lookups: Vec<Lookup>,
+    isolation: Isolation,
+) -> Result<Vec<Result<Found>>> {
     let searches = |lookup: &Lookup| lookup.timestamp >= 0 || lookup.timestamp == MAX_TIMESTAMP;
     let answer = move |lookups: Vec<Lookup>| -> Vec<Result<Found>> {
         let one = |lookup: Lookup| by_timestamp(&*lookup.partition?, lookup.timestamp, isolation);
@@ -90,16 +126,7 @@ pub(in crate::broker) async fn handle(
             *answer = cold;
         }
     }
-    let mut answers = answers.into_iter();
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in &request.topics {
-        let partitions = topic.partitions.iter().zip(answers.by_ref());
-        let partitions = partitions
-            .map(|(partition, answer)| respond(call, partition.partition_index, answer))
-            .collect();
-        topics.push(ListOffsetsTopicResponse { name: topic.name.clone(), partitions });
-    }
-    Ok(ListOffsetsResponse { topics, ..ListOffsetsResponse::default() })
+    Ok(answers)
 }
 
 /// Looks for timestamps in the tier; an answer for each partition that has one there, or an error.

@@ -465,8 +465,8 @@ fn check_complete(manifest: &Manifest, partition: &Partition) -> Result<()> {
     let (log_start, local_start) = (reader.log_start_offset(), reader.local_start_offset());
     let end = manifest.content().end_offset();
     let is_complete = match end {
-        // Whoever deleted all of it has said so in a version.
-        None => manifest.version() > 0,
+        // Whoever deleted all of it had it before.
+        None => manifest.content().reached >= local_start,
         Some(end) => end >= local_start,
     };
     if log_start >= local_start || is_complete {

@@ -2,15 +2,16 @@
 //!
 //! Which topics have files is in the store, so that they are found after a crash, too. A topic that this broker does not
 //! know was deleted, if what it knows is not old: it waits for a change of its own to take effect here, after it looked
-//! into the store.
+//! into the store. And if its log is not on this disk: the log of an unknown topic says that it is the metadata that was lost.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::driver::is_of;
 use super::objects::{TopicEntry, forget_topic, tag, topics};
+use crate::broker::blocking::blocking;
 use crate::broker::state::BrokerState;
-use crate::error::Result;
+use crate::error::{Error, ErrorCode, Result};
 use crate::machine::controller::AllocateProducerIds;
 use crate::store::Store;
 use crate::types::TopicId;
@@ -37,6 +38,16 @@ pub(super) async fn purge(
     let barrier = AllocateProducerIds { broker: state.node_id(), epoch: state.broker_epoch() };
     state.submit(barrier, BARRIER_TIMEOUT_MS).await??;
     gone.retain(|one| is_gone(state, one));
+    let storage = Arc::clone(state.partitions().storage());
+    let here = blocking(&state.env().threads, move || storage.topic_ids()).await?;
+    if let Some(one) = gone.iter().find(|one| here.contains(&one.topic_id)) {
+        let context = format!(
+            "the cluster does not know the topic {} ({}), but its log is in the data directory: restore the metadata, or, if it was \
+             deleted, remove the directories of its partitions",
+            one.topic, one.topic_id
+        );
+        return Err(Error::kafka(ErrorCode::UnknownTopicId, context));
+    }
     for one in gone {
         let files = delete_files(state, store, &one).await?;
         forget_topic(store, one.topic_id).await?;

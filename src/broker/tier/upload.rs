@@ -124,6 +124,8 @@ impl Upload {
         }
         let mut epochs = reader.epochs();
         epochs.retain(|entry| entry.start_offset < self.end_offset);
+        // Compaction, before the policy of the topic changed, may have removed the last batches, but not their epoch.
+        last_epoch = epochs.last().map_or(last_epoch, |entry| last_epoch.max(entry.epoch));
         let at_end = AtEnd { end_offset: self.end_offset, producers, epochs, aborted };
         let (output, totals) = writer.finish(&at_end)?;
         output.into_inner().map_err(|error| Error::io("write", path, error.into_error()))?;

@@ -101,7 +101,8 @@ impl Output {
             projection = projection.with(KafkaColumn::Offset);
         }
         let decodes = self.decodes;
-        if decodes {
+        // Texts that are not shown are looked at all the same where what is wrong with them is.
+        if decodes || (self.text_value && self.layout.shows(Origin::Error)) {
             projection = projection.with(KafkaColumn::Value);
         }
         if decodes || self.text_key || self.text_value || self.headers.iter().any(|one| one.text) {

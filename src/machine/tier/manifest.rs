@@ -79,6 +79,9 @@ pub struct Content {
     pub files: Vec<FileEntry>,
     /// The names of files that are to be deleted. Nothing here is ever one of `files` again.
     pub doomed: BTreeSet<String>,
+    /// Up to where there ever was a file.
+    #[serde(default)]
+    pub reached: Offset,
 }
 
 impl Content {
@@ -103,6 +106,7 @@ impl Content {
                 return Err(format!("file {} is to be deleted", file.name));
             }
             self.files.push(file.clone());
+            self.reached = self.reached.max(file.end_offset);
         }
         self.check()
     }

@@ -285,7 +285,9 @@ impl PartitionTier {
     /// Begins whatever can be begun.
     fn advance(&mut self, now: TimestampMs, out: &mut Vec<Effect>) {
         let Some(term) = self.current.as_mut().filter(|term| !term.is_fenced) else { return };
-        if term.pause_until.is_some_and(|until| now < until) {
+        // Unless the clock was set back.
+        let is_pausing = |until: TimestampMs| now < until && until <= now.plus(RETRY_MS_MAX);
+        if term.pause_until.is_some_and(is_pausing) {
             return;
         }
         term.pause_until = None;

@@ -97,7 +97,8 @@ impl Term {
                 Err(why)
             }
             Creation::Exists(there) if *there != creating.version => {
-                if there.claim.leader_epoch > self.claim.leader_epoch {
+                // Behind a claim only a later leader writes, or somebody else who takes itself for this one.
+                if there.claim.leader_epoch > self.claim.leader_epoch || self.claimed.is_some() {
                     self.fence(there.claim, out);
                     return Ok(());
                 }

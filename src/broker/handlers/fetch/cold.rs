@@ -40,7 +40,6 @@ pub(super) async fn fill(
     let size = |read: &Result<FetchRead>| read.as_ref().map_or(0, |read| read.records.len());
     let used: usize = reads.iter().map(size).sum();
     let mut left = limits.max_bytes.saturating_sub(used);
-    let mut at_least_one = used == 0;
     let wait = if used > 0 { WAIT_WITH_NEWS } else { WAIT_MAX };
     let deadline = Instant::now() + wait;
     let tier = call.state.tier_reader();
@@ -50,12 +49,17 @@ pub(super) async fn fill(
         .filter(|(_, read)| is_cold(read))
         .map(|(at, read)| (at, upper(read, limits.isolation)))
         .collect();
+    // A batch that is larger than the room is granted to the first partition of the request that has any, as in Kafka: one
+    // in the tier must not wait until all on this disk are silent.
+    let is_first =
+        |reads: &[Result<FetchRead>], at: usize| reads.iter().take(at).all(|read| size(read) == 0);
+    let mut may_be_first = wanted.first().is_some_and(|(at, _)| is_first(reads, *at));
     let read = |(at, upper): (usize, Offset)| {
         let target = targets.get(at);
         async move { (at, read_target(tier, target, limits, upper).await) }
     };
     let mut running = futures::stream::iter(wanted).map(read).buffered(AT_ONCE);
-    while left > 0 || at_least_one {
+    while left > 0 || may_be_first {
         let next = tokio::select! {
             biased;
             next = running.next() => next,
@@ -63,6 +67,7 @@ pub(super) async fn fill(
             () = tokio::time::sleep_until(deadline) => None,
         };
         let Some((at, cold)) = next else { return };
+        let at_least_one = is_first(reads, at);
         let (Some(read), Some(target)) = (reads.get_mut(at), targets.get(at)) else { return };
         match cold {
             Ok(Some(cold)) => {
@@ -74,7 +79,7 @@ pub(super) async fn fill(
             Err(error) => *read = Err(error),
         }
         let size = size(read);
-        at_least_one &= size == 0;
+        may_be_first &= size == 0;
         left = left.saturating_sub(size);
     }
 }
