@@ -354,7 +354,7 @@ class Scan(Committing, _engines.Splitting):
         ...     orders.filter(pl.col("offset") >= 998).select(pl.sum("amount")).collect().item()
         998.5
         """
-        from ottla._lazy import lazy_frame
+        from ottla._lazy import from_time, lazy_frame
 
         recipe = self._divisible()
         connection = self._client or recipe.connection()
@@ -374,12 +374,7 @@ class Scan(Committing, _engines.Splitting):
                 chosen = zip(names, asked or (), strict=True)
                 columns = [one for name, one in chosen if name in wanted] or list(wanted)
             if since is not None:
-                at = ("time", since)
-                found = connection._admin.list_offsets(self.topic, at, 30.0)  # noqa: SLF001
-                ranges = {
-                    one: (min(max(start, found.get(one, start)), end), end)
-                    for one, (start, end) in ranges.items()
-                }
+                ranges = from_time(connection._admin, self.topic, ranges, since)  # noqa: SLF001
             part = replace(
                 recipe, offsets=ranges, options=options | {"columns": columns}, schema=None
             )

@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 
 import ottla
 import properties
-from ottla._lazy import places_of
+from ottla._lazy import from_time, places_of
 from ottla._scan_parts import Recipe
 
 if TYPE_CHECKING:
@@ -166,6 +166,66 @@ def test_only_the_lower_bound_of_timestamps_says_where_rows_are(
     reads.clear()
     assert query.filter(times[4] < TIMESTAMP).collect().height == 0
     assert read_ranges(reads)[0][1] == 5
+
+
+@pytest.mark.parametrize("loss", ["raise", "warn"])
+def test_a_time_does_not_hide_that_records_are_gone(
+    shared: ottla.Client, name: str, loss: Any
+) -> None:
+    now = datetime.now(timezone.utc) - timedelta(minutes=1)
+    for seconds in range(4):
+        shared.send(name, f"{seconds}", timestamp=now + timedelta(seconds=seconds), partition=0)
+    scan = shared.scan(name, value="text", on_data_loss=loss)
+    times = scan.to_polars()["timestamp"].to_list()
+    query = scan.lazy()
+    shared.delete_records(name, {0: 2})
+    # Offset 1 is one of these rows, and the first that is left is offset 2.
+    late = query.filter(times[1] <= TIMESTAMP)
+    if loss == "warn":
+        assert late.collect()["value"].to_list() == ["2", "3"]
+    else:
+        with pytest.raises(ottla.DataLossError):
+            late.collect()
+    # These offsets are all there.
+    assert late.filter(OFFSET >= 2).collect()["value"].to_list() == ["2", "3"]
+
+
+def test_a_time_behind_an_open_transaction_is_found(shared: ottla.Client, name: str) -> None:
+    moment = datetime.now(timezone.utc)
+    shared.send(name, "old", timestamp=moment - timedelta(seconds=60), partition=0)
+    with shared.transactional(f"{name}-writer") as producer, producer.transaction() as tx:
+        tx.write(name, [{"a": 1}], partition=0)
+        shared.send(name, "after", partition=0)
+        # The lookups of the client see what is committed, and the scan sees all.
+        scan = shared.scan(name, isolation_level="read_uncommitted")
+        found = scan.lazy().filter(moment - timedelta(seconds=30) <= TIMESTAMP).collect()
+        assert found["offset"].to_list() == [1, 2]
+
+
+class Grows:
+    """A partition with open offsets from 10 on, which are committed between two lookups."""
+
+    def __init__(self, *, earliest: int, found: int | None) -> None:
+        self.earliest, self.found, self.end = earliest, found, 10
+
+    def list_offsets(self, _topic: str, at: tuple[str, Any], _timeout: Any) -> dict[int, int]:
+        if at[0] == "earliest":
+            return {0: self.earliest}
+        if at[0] == "latest":
+            return {0: self.end}
+        # Where nothing is found, the end is asked for, a moment later.
+        self.end = 20
+        return {0: self.end if self.found is None else self.found}
+
+
+@pytest.mark.parametrize(
+    ("earliest", "found", "start"), [(0, None, 10), (0, 7, 7), (2, 7, 0), (2, None, 0), (0, 15, 10)]
+)
+def test_a_time_that_is_not_found_moves_the_start_no_further_than_was_looked(
+    earliest: int, found: int | None, start: int
+) -> None:
+    admin = Grows(earliest=earliest, found=found)
+    assert from_time(admin, "topic", {0: (0, 20), 1: (3, 4)}, 0) == {0: (start, 20), 1: (3, 4)}
 
 
 def test_columns_that_a_query_does_not_need_are_not_decoded(
