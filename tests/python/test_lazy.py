@@ -242,6 +242,29 @@ def test_columns_that_a_query_does_not_need_are_not_decoded(
     assert len(one.options["columns"]) == 1
 
 
+@pytest.mark.parametrize("on_error", ["null", "column", "dlq"])
+@pytest.mark.parametrize("columns", [None, ["offset", "id", "amount"]])
+def test_a_query_finds_the_values_bad_that_all_columns_do(
+    shared: ottla.Client, name: str, on_error: str, columns: list[str] | None
+) -> None:
+    for amount in ("7", '"bad"', "9"):
+        shared.send(name, f'{{"id": 1, "amount": {amount}}}', partition=0)
+    form = {"id": "int64", "amount": "int64"}
+    if on_error == "dlq":
+        on_error = f"dlq:{name}.dlq"
+    if columns is not None and on_error == "column":
+        columns = [*columns, "error", "value_raw"]
+    scan = shared.scan(name, value=form, on_error=on_error, columns=columns)
+    asked = [["id"], ["offset"], ["amount", "offset"]]
+    if on_error == "column":
+        asked += [["error"], ["value_raw", "id"]]
+    for names in asked:
+        wanted = scan.to_polars().select(names)
+        assert_frame_equal(scan.lazy().select(names).collect(), wanted)
+    count = scan.lazy().select(pl.len()).collect().item()
+    assert count == scan.count() == (2 if on_error.startswith("dlq") else 3)
+
+
 def test_a_number_of_rows_counts_those_before_the_filter(shared: ottla.Client, filled: str) -> None:
     query = shared.scan(filled, value=FORM, partitions=[1]).lazy()
     first = query.head(3).collect()

@@ -100,6 +100,33 @@ def test_columns_that_were_inferred_travel(
         kafka.scan(name, value=ottla.arrow_ipc()).split(2)
 
 
+@pytest.mark.parametrize("columns", [None, ["n", "error"], ["value_raw", "offset"]])
+@pytest.mark.parametrize("on_error", ["null", "column"])
+def test_columns_that_tell_of_errors_are_no_members_of_values(
+    kafka: ottla.Client, name: str, columns: list[str] | None, on_error: str
+) -> None:
+    if on_error == "null" and columns is not None:
+        columns = [*columns[:1], "offset"]
+    for value in ('{"n": 1, "text": "a"}', "broken", '{"n": 3}', '{"n": 4, "text": "b"}'):
+        kafka.send(name, value, partition=0)
+    scan = kafka.scan(name, value="json", on_error=on_error, columns=columns)
+    parts = [again(part) for part in scan.split(3)]
+    assert pl.concat([part.to_polars() for part in parts]).equals(scan.to_polars())
+    assert [part.schema for part in parts] == [scan.schema] * 3
+    assert scan.lazy().collect().equals(scan.to_polars())
+
+
+def test_members_that_are_called_as_the_columns_of_errors_travel(
+    kafka: ottla.Client, name: str
+) -> None:
+    for value in ('{"n": 1, "error": 7}', "broken", '{"n": 3, "error": 8}'):
+        kafka.send(name, value, partition=0)
+    scan = kafka.scan(name, value="json", on_error="column")
+    found = pl.concat([again(part).to_polars() for part in scan.split(2)])
+    assert found["error"].to_list() == [7, None, 8]
+    assert found.equals(scan.to_polars())
+
+
 def test_a_topic_that_was_created_again_is_told(kafka: ottla.Client, filled: str) -> None:
     copy, part = again(kafka.scan(filled)), kafka.scan(filled).split(2)[0]
     kafka.delete_topic(filled)
