@@ -209,7 +209,8 @@ def from_time(admin: Any, topic: str, ranges: Ranges, since: int) -> Ranges:
             return start
         if earliest[partition] > start:
             return start
-        return min(max(start, min(found[partition], ends[partition])), end)
+        at: int = min(found[partition], ends[partition])
+        return min(max(start, at), end)
 
     return {one: (first(one, start, end), end) for one, (start, end) in ranges.items()}
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ottla import _engines, _frames, _progress
+from ottla._aio import ThreadIterator
 from ottla._arguments import whole_number
 from ottla._bounds import row_count
 from ottla._committing import Committing
@@ -277,16 +278,13 @@ class Scan(Committing, _engines.Splitting):
         """Read the rows as batches of Arrow arrays, from the start."""
         return iter(self._native.batches())
 
-    async def __aiter__(self) -> AsyncIterator[RecordBatch]:
-        """Read the rows as batches of Arrow arrays, without blocking the event loop."""
-        import asyncio
+    def __aiter__(self) -> AsyncIterator[RecordBatch]:
+        """Read the rows as batches of Arrow arrays, without blocking the event loop.
 
-        loop, batches = asyncio.get_running_loop(), iter(self)
-        while True:
-            batch = await loop.run_in_executor(None, next, batches, None)
-            if batch is None:
-                return
-            yield batch
+        A wait that was cancelled, or that had a time limit, takes no batch away: the next one is
+        the one that it was for.
+        """
+        return ThreadIterator(iter(self))
 
     def head(self, n: int = 5) -> RecordBatch:
         """Return the first ``n`` rows, in the order of the partitions."""

@@ -159,10 +159,8 @@ def options_of(given: Mapping[str, str], use: str) -> Options:
     max_offsets = found.pop("max_offsets_per_trigger", None)
     if max_offsets is not None and max_offsets < 1:
         raise ConfigError(f"option max_offsets_per_trigger={max_offsets}: it is at least 1")
-    if use == "readStream" and "partitions" not in found:
-        chosen = _started(found.get("start"))
-        if chosen:
-            found["partitions"] = chosen
+    if use == "readStream":
+        found = _started(found.get("start")) | found
     return Options(
         settings=settings,
         topic=found.pop("topic"),
@@ -173,16 +171,16 @@ def options_of(given: Mapping[str, str], use: str) -> Options:
     )
 
 
-def _started(start: Any) -> list[int]:
-    """Return the partitions that offsets to start at select; none if they select all.
+def _started(start: Any) -> dict[str, list[int]]:
+    """Return which partitions offsets to start at select, as an option, if they select any.
 
     Of a stream these have to be kept: in its checkpoint, partitions without an offset are those
     that were added later.
     """
-    if not isinstance(start, dict) or is_by_topic(start):
-        return []
+    if not start or not isinstance(start, dict) or is_by_topic(start):
+        return {}
     try:
-        return sorted(int(partition) for partition in start)
+        return {"partitions": sorted(int(partition) for partition in start)}
     except ValueError as error:
         raise ConfigError(f"option start={start}: {error}") from None
 

@@ -134,4 +134,5 @@ def test_each_twin_takes_the_arguments_of_its_method() -> None:
             assert inspect.signature(method).parameters == inspect.signature(plain).parameters
             assert method.__qualname__ == f"{whole.__name__}.{twin}"
             assert f":meth:`{plain.__name__}`" in (method.__doc__ or "")
+            assert "Cancelling only stops the waiting" in (method.__doc__ or "")
     assert found == 16

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import pickle
+import threading
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
 
 import ottla
+from ottla._aio import ThreadIterator
 from ottla._scan_parts import cut
 
 if TYPE_CHECKING:
@@ -182,6 +184,57 @@ def test_a_loop_goes_on_while_a_scan_is_read(kafka: ottla.Client, filled: str) -
         return 0
 
     assert 0 < asyncio.run(first()) <= 4
+
+
+def test_a_cancelled_wait_for_a_batch_takes_none_away(kafka: ottla.Client, filled: str) -> None:
+    scan = kafka.scan(filled, batch_rows=4)
+
+    async def read() -> list[int]:
+        batches, sizes = aiter(scan), list[int]()
+        while True:
+            # Two waits are given up before a third gets the batch.
+            given_up = asyncio.ensure_future(anext(batches))
+            await asyncio.sleep(0)
+            with pytest.raises(RuntimeError, match="another task"):
+                await anext(batches)
+            given_up.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await given_up
+            with pytest.raises((TimeoutError, asyncio.TimeoutError)):
+                await asyncio.wait_for(anext(batches), 0)
+            try:
+                sizes.append((await anext(batches)).num_rows)
+            except StopAsyncIteration:
+                return sizes
+
+    sizes = asyncio.run(read())
+    assert sum(sizes) == 40
+    assert len(sizes) > 4
+
+
+def test_items_are_fetched_once_however_often_a_wait_is_given_up() -> None:
+    go_on = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 1
+        assert go_on.wait(30)
+        yield 2
+        raise LookupError
+
+    async def read() -> None:
+        found = ThreadIterator(items())
+        assert await anext(found) == 1
+        for _ in range(3):
+            with pytest.raises((TimeoutError, asyncio.TimeoutError)):
+                await asyncio.wait_for(anext(found), 0.01)
+        go_on.set()
+        assert await anext(found) == 2
+        with pytest.raises(LookupError):
+            await anext(found)
+        with pytest.raises(StopAsyncIteration):
+            await anext(found)
+
+    asyncio.run(read())
 
 
 def test_an_error_of_a_scan_comes_out_of_the_loop(kafka: ottla.Client, filled: str) -> None:
