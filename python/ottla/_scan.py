@@ -325,13 +325,17 @@ class Scan(Committing, _engines.Splitting):
     def lazy(self) -> pl.LazyFrame:
         """Return a ``polars.LazyFrame`` that reads only what a query needs.
 
-        Columns that a query does not need are not decoded, unless ``on_error`` keeps values that
-        cannot be decoded from being an error: which these are must not depend on the query. Where it filters by ``offset`` or
-        ``partition``, or for rows from a ``timestamp`` on, the others are not fetched; an upper
-        bound of timestamps leaves nothing out, since records need not be in the order of their
-        timestamps. All other filters are applied to what was read. Nothing is read until
-        ``collect()``, and each one reads again. Where members of the values have the names of
-        Kafka's columns, everything is fetched.
+        Columns that a query does not need are not decoded, unless ``on_error`` is other than
+        "raise": which values cannot be decoded must not depend on the query then. Where it filters
+        by ``offset`` or ``partition``, or for rows from a ``timestamp`` on, the others are not
+        fetched; an upper bound of timestamps leaves nothing out, since records need not be in the
+        order of their timestamps. All other filters are applied to what was read. Rows are read by
+        ``collect()``, and by each one again; this call reads the first values where JSON is
+        inferred, and the rows up to the limit with ``max_rows=``. Where members of the values have
+        the names of Kafka's columns, everything is fetched.
+
+        What is compacted between two readings goes unnoticed. ``head(n)`` and ``slice`` may take
+        other rows each time, since partitions are read in no particular order.
 
         Returns
         -------
