@@ -100,14 +100,7 @@ class Server(Closing):
             _refuse_another(settings, "listeners", listeners, f"port={port}")
         elif listeners is not None:
             _refuse_another(settings, "listeners", listeners, f"listeners={listeners!r}")
-        if durability is not None:
-            if durability not in _DURABILITIES:
-                raise ConfigError(f"durability= must be one of {_DURABILITIES}, not {durability!r}")
-            _set(settings, "durability", durability, f"durability={durability!r}")
-        if tier is not None:
-            argument = f"tier={os.fspath(tier)!r}"
-            _set(settings, "remote.log.storage.system.enable", "true", argument)
-            _set(settings, "ottla.tier.url", _location(tier), argument)
+        _add_arguments(settings, durability, tier)
         if reuse and hasattr(self, "_native"):
             self._compare(settings, listeners)
             return
@@ -236,6 +229,20 @@ def _refuse_another(settings: Mapping[str, str], name: str, value: str, argument
             f"{argument} and config={{{name!r}: {known!r}}} are two values of one setting: leave "
             "one of them out"
         )
+
+
+def _add_arguments(
+    settings: dict[str, str], durability: Durability | None, tier: str | os.PathLike[str] | None
+) -> None:
+    """Set what arguments say that have names of their own."""
+    if durability is not None:
+        if durability not in _DURABILITIES:
+            raise ConfigError(f"durability= must be one of {_DURABILITIES}, not {durability!r}")
+        _set(settings, "durability", durability, f"durability={durability!r}")
+    if tier is not None:
+        argument = f"tier={os.fspath(tier)!r}"
+        _set(settings, "remote.log.storage.system.enable", "true", argument)
+        _set(settings, "ottla.tier.url", _location(tier), argument)
 
 
 def _set(settings: dict[str, str], name: str, value: str, argument: str) -> None:
