@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 START = datetime(2024, 6, 1, tzinfo=timezone.utc)
 ROWS = 400
 FORM = ottla.json({"n": "int64", "text": "utf8"})
+#: A seventh of the texts is no date, and their rows have neither text nor number.
+DATES = ottla.json({"n": "int64", "text": "date32"})
 OFFSET, PARTITION, TIMESTAMP, N = map(pl.col, ("offset", "partition", "timestamp", "n"))
 
 
@@ -34,7 +36,7 @@ def filled(shared: ottla.Client) -> str:
     frame = pl.DataFrame(
         {
             "n": range(ROWS),
-            "text": [f"text {number % 7}" for number in range(ROWS)],
+            "text": [f"2024-01-0{number % 7}" for number in range(ROWS)],
             "at": [START + timedelta(milliseconds=chance.randrange(200)) for _ in range(ROWS)],
             "to": [chance.randrange(3) for _ in range(ROWS)],
         }
@@ -113,11 +115,20 @@ PREDICATES = st.recursive(
 
 
 @settings(properties.SLOW, max_examples=150)
-@given(PREDICATES, st.sampled_from([None, ["n"], ["offset", "text"], ["timestamp"]]))
+@given(
+    PREDICATES,
+    st.sampled_from([None, ["n"], ["offset", "text"], ["timestamp"]]),
+    st.sampled_from(["raise", "null", "column"]),
+)
 def test_a_query_has_the_rows_that_it_has_over_everything(
-    shared: ottla.Client, filled: str, predicate: pl.Expr, columns: list[str] | None
+    shared: ottla.Client,
+    filled: str,
+    predicate: pl.Expr,
+    columns: list[str] | None,
+    on_error: str,
 ) -> None:
-    scan = shared.scan(filled, value=FORM)
+    form = FORM if on_error == "raise" else DATES
+    scan = shared.scan(filled, value=form, on_error=on_error)
     wanted, query = scan.to_polars(), scan.lazy()
     # Each is what a user may write after the other.
     wanted, query = wanted.filter(predicate), query.filter(predicate)
