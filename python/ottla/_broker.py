@@ -33,7 +33,8 @@ class Broker(Server):
         has it, "auto" (the default with a path) as ``acks=all`` and the number of replicas require.
         For a temporary directory it is "os".
     tier : str or os.PathLike, optional
-        A folder, or its ``file://`` URL, for the closed segments of topics with
+        A folder, its ``file://`` URL, or a prefix in a bucket (``s3://``, ``gs://``, ``az://``; the
+        credentials come from the environment), for the closed segments of topics with
         ``remote.storage.enable=true``: they become Parquet files there, which consumers read
         through the broker and every other program as they are. How long segments stay in the data
         directory as well is said by ``local.retention.ms`` and ``local.retention.bytes``.
@@ -57,7 +58,8 @@ class Broker(Server):
     Raises
     ------
     ConfigError
-        When a setting is unknown or not valid, or differs from that of the broker to reuse.
+        When a setting is unknown or not valid, differs from that of the broker to reuse, or has one
+        value as an argument and another one in ``config``.
     StorageError
         When the directory is in use by another broker, was written by a newer version, or cannot be
         read or written.

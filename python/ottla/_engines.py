@@ -130,15 +130,16 @@ class Splitting:
         """Return a ``dask.dataframe.DataFrame`` of all rows, which Dask's workers read in parallel.
 
         Its partitions are the parts of :meth:`split`. The columns have the pandas types of Arrow
-        (``pandas.ArrowDtype``), so that a null is a null and integers keep all digits. Nothing is
-        read until Dask computes; a part that cannot be read in full is an error then. Workers
-        connect to the cluster by the addresses of this scan's client.
+        (``pandas.ArrowDtype``), so that a null is a null and integers keep all digits. The parts
+        are read when Dask computes; one that cannot be read in full is an error then. This call
+        reads the first values where JSON is inferred, and the rows up to the limit with
+        ``max_rows=``. Workers connect to the cluster by the addresses of this scan's client.
 
         Parameters
         ----------
         parts : int, optional
-            How many parts to make at most; by default one for about 200,000 offsets, and at least
-            one for each partition that has any.
+            How many parts to make at most; by default one for about 200,000 offsets, and no fewer
+            than there are partitions that are not empty.
 
         Examples
         --------
@@ -157,15 +158,16 @@ class Splitting:
         """Return a ``ray.data.Dataset`` of all rows, which Ray's workers read in parallel.
 
         Its blocks are Arrow tables, one for each part of :meth:`split`; a part is in memory at
-        once. Nothing is read until Ray needs it; a part that cannot be read in full is an error
-        then. Workers connect to the cluster by the addresses of this scan's client. The manual has
-        an example: ``src/manual/engines.md``.
+        once. It is read when Ray needs it; one that cannot be read in full is an error then. This
+        call reads the first values where JSON is inferred, and the rows up to the limit with
+        ``max_rows=``. Workers connect to the cluster by the addresses of this scan's client. The
+        manual has an example: ``src/manual/engines.md``.
 
         Parameters
         ----------
         parts : int, optional
-            How many parts to make at most; by default one for about 200,000 offsets, and at least
-            one for each partition that has any.
+            How many parts to make at most; by default one for about 200,000 offsets, and no fewer
+            than there are partitions that are not empty.
         """
         return ray_dataset(self, self._parts(parts))
 

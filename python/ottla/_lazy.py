@@ -19,6 +19,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from ottla import _frames
+from ottla._bounds import Limit
 from ottla.errors import NotSupportedError
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
     #: is in milliseconds.
     Read = Callable[[Sequence[str] | None, Ranges, int | None], Iterator[Any]]
 
-__all__ = ["Places", "lazy_frame", "places_of"]
+__all__ = ["Places", "from_time", "lazy_frame", "places_of"]
+
+#: How long the lookup of a time may take, in seconds.
+_SECONDS = 30.0
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -174,6 +178,41 @@ def _moment(value: object) -> int | None:
     if not isinstance(value, datetime) or value.tzinfo is None:
         return None
     return (value - _EPOCH) // _MILLISECOND
+
+
+def from_time(admin: Any, topic: str, ranges: Ranges, since: int) -> Ranges:
+    """Return ranges of offsets without what lies before the first record of a time.
+
+    The order of the questions matters. What was written before the ends were asked for is known to
+    the lookup of the time, so that what it does not find is not below these ends. And what is still
+    there after the lookup was there during it. Where records at the start are gone, the first one
+    that is left says nothing of those: the range stays as it is, so that reading it raises.
+
+    Parameters
+    ----------
+    admin : Admin
+        What looks up offsets.
+    topic : str
+        The topic.
+    ranges : dict of int to (int, int)
+        The offsets by partition, end exclusive.
+    since : int
+        The time, in milliseconds.
+    """
+    limit = Limit(_SECONDS)
+    ends = admin.list_offsets(topic, ("latest", None), limit.left())
+    found = admin.list_offsets(topic, ("time", since), limit.left())
+    earliest = admin.list_offsets(topic, ("earliest", None), limit.left())
+
+    def first(partition: int, start: int, end: int) -> int:
+        if not all(partition in offsets for offsets in (ends, found, earliest)):
+            return start
+        if earliest[partition] > start:
+            return start
+        at: int = min(found[partition], ends[partition])
+        return min(max(start, at), end)
+
+    return {one: (first(one, start, end), end) for one, (start, end) in ranges.items()}
 
 
 def lazy_frame(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ottla import _engines, _frames, _progress
+from ottla._aio import ThreadIterator
 from ottla._arguments import whole_number
 from ottla._bounds import row_count
 from ottla._committing import Committing
@@ -110,34 +111,38 @@ class Scan(Committing, _engines.Splitting):
             return self._recipe
         client, options, native = self._client, self._options, self._native
         assert options is not None  # noqa: S101 (made by a client)
-        value: Format | None = options["value"]
-        fields = None
-        if value is not None and value.kind == "json" and value.schema is None:
-            fields = self._inferred(client, value)
-        settings = {**client._settings, "bootstrap.servers": client.bootstrap_servers}  # noqa: SLF001
-        return Recipe(
-            settings=settings,
+        recipe = Recipe(
+            settings={**client._settings, "bootstrap.servers": client.bootstrap_servers},  # noqa: SLF001
             topic=self.topic,
             topic_id=native.topic_id,
             offsets=native.bounds,
-            options=options | {"value": with_columns(value, fields), "partitions": None},
+            options=options | {"partitions": None},
             schema=self.schema,
         )
+        value: Format | None = options["value"]
+        fields = None
+        if value is not None and value.kind == "json" and value.schema is None:
+            fields = self._inferred(recipe)
+        return replace(recipe, options=recipe.options | {"value": with_columns(value, fields)})
 
-    def _inferred(self, client: Any, value: Format) -> dict[str, str]:
+    def _inferred(self, recipe: Recipe) -> dict[str, str]:
         """Return the columns of JSON values that were inferred."""
-        schema = self.schema
-        if self._options is not None and self._options["columns"] is not None:
-            # Those that are not among the columns of the scan are known, too.
-            bounds = self._native.bounds
-            whole = client.scan(self.topic, bounds, bounds, value=value).schema
-            if any(whole.get(name, kind) != kind for name, kind in schema.items()):
-                raise ConfigError(
-                    "the columns that were inferred from the values are not the same each time: "
-                    "pass a schema"
-                )
-            schema = whole
-        return fields_of(schema)
+        schema, options = self.schema, recipe.options
+        reports = options["on_error"] == "column"
+        if options["columns"] is None and not reports:
+            return fields_of(schema)
+        # Members that are not among the columns of the scan are known, too, and the columns that
+        # tell of errors are none.
+        on_error = "null" if reports else options["on_error"]
+        every = options | {"columns": None, "on_error": on_error}
+        whole = replace(recipe, options=every, schema=None).make(self._client)
+        fields = fields_of(whole.schema())
+        if any(schema.get(name, kind) != kind for name, kind in fields.items()):
+            raise ConfigError(
+                "the columns that were inferred from the values are not the same each time: "
+                "pass a schema"
+            )
+        return fields
 
     def split(self, n: int) -> list[Scan]:
         """Cut the scan into parts of about the same number of offsets, to be read in parallel.
@@ -273,16 +278,13 @@ class Scan(Committing, _engines.Splitting):
         """Read the rows as batches of Arrow arrays, from the start."""
         return iter(self._native.batches())
 
-    async def __aiter__(self) -> AsyncIterator[RecordBatch]:
-        """Read the rows as batches of Arrow arrays, without blocking the event loop."""
-        import asyncio
+    def __aiter__(self) -> AsyncIterator[RecordBatch]:
+        """Read the rows as batches of Arrow arrays, without blocking the event loop.
 
-        loop, batches = asyncio.get_running_loop(), iter(self)
-        while True:
-            batch = await loop.run_in_executor(None, next, batches, None)
-            if batch is None:
-                return
-            yield batch
+        A wait that was cancelled, or that had a time limit, takes no batch away: the next one is
+        the one that it was for.
+        """
+        return ThreadIterator(iter(self))
 
     def head(self, n: int = 5) -> RecordBatch:
         """Return the first ``n`` rows, in the order of the partitions."""
@@ -323,12 +325,17 @@ class Scan(Committing, _engines.Splitting):
     def lazy(self) -> pl.LazyFrame:
         """Return a ``polars.LazyFrame`` that reads only what a query needs.
 
-        Columns that a query does not need are not decoded. Where it filters by ``offset`` or
-        ``partition``, or for rows from a ``timestamp`` on, the others are not fetched; an upper
-        bound of timestamps leaves nothing out, since records need not be in the order of their
-        timestamps. All other filters are applied to what was read. Nothing is read until
-        ``collect()``, and each one reads again. Where members of the values have the names of
-        Kafka's columns, everything is fetched.
+        Columns that a query does not need are not decoded, unless ``on_error`` is other than
+        "raise": which values cannot be decoded must not depend on the query then. Where it filters
+        by ``offset`` or ``partition``, or for rows from a ``timestamp`` on, the others are not
+        fetched; an upper bound of timestamps leaves nothing out, since records need not be in the
+        order of their timestamps. All other filters are applied to what was read. Rows are read by
+        ``collect()``, and by each one again; this call reads the first values where JSON is
+        inferred, and the rows up to the limit with ``max_rows=``. Where members of the values have
+        the names of Kafka's columns, everything is fetched.
+
+        What is compacted between two readings goes unnoticed. ``head(n)`` and ``slice`` may take
+        other rows each time, since partitions are read in no particular order.
 
         Returns
         -------
@@ -354,7 +361,7 @@ class Scan(Committing, _engines.Splitting):
         ...     orders.filter(pl.col("offset") >= 998).select(pl.sum("amount")).collect().item()
         998.5
         """
-        from ottla._lazy import lazy_frame
+        from ottla._lazy import from_time, lazy_frame
 
         recipe = self._divisible()
         connection = self._client or recipe.connection()
@@ -370,16 +377,13 @@ class Scan(Committing, _engines.Splitting):
             wanted: Sequence[str] | None, ranges: dict[int, tuple[int, int]], since: int | None
         ) -> Iterator[RecordBatch]:
             columns = asked
-            if wanted is not None:
+            # Which values cannot be decoded depends on the columns that are: where such a value
+            # does not end the query, it must be the same ones whatever the query needs.
+            if wanted is not None and options["on_error"] == "raise":
                 chosen = zip(names, asked or (), strict=True)
                 columns = [one for name, one in chosen if name in wanted] or list(wanted)
             if since is not None:
-                at = ("time", since)
-                found = connection._admin.list_offsets(self.topic, at, 30.0)  # noqa: SLF001
-                ranges = {
-                    one: (min(max(start, found.get(one, start)), end), end)
-                    for one, (start, end) in ranges.items()
-                }
+                ranges = from_time(connection._admin, self.topic, ranges, since)  # noqa: SLF001
             part = replace(
                 recipe, offsets=ranges, options=options | {"columns": columns}, schema=None
             )

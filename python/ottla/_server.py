@@ -94,16 +94,13 @@ class Server(Closing):
     ) -> None:
         if config is not None and not isinstance(config, Mapping):
             raise TypeError(f"config= must be a mapping of names to values, not {config!r}")
+        settings = {name: _text(value) for name, value in (config or {}).items()}
         if port is not None:
             listeners = _listeners(port, listeners)
-        settings = {name: _text(value) for name, value in (config or {}).items()}
-        if durability is not None:
-            if durability not in _DURABILITIES:
-                raise ConfigError(f"durability= must be one of {_DURABILITIES}, not {durability!r}")
-            settings["durability"] = durability
-        if tier is not None:
-            settings["remote.log.storage.system.enable"] = "true"
-            settings["ottla.tier.url"] = _location(tier)
+            _refuse_another(settings, "listeners", listeners, f"port={port}")
+        elif listeners is not None:
+            _refuse_another(settings, "listeners", listeners, f"listeners={listeners!r}")
+        _add_arguments(settings, durability, tier)
         if reuse and hasattr(self, "_native"):
             self._compare(settings, listeners)
             return
@@ -222,6 +219,36 @@ def _listeners(port: int, listeners: str | None) -> str:
             f"port={port}: a port is from 1 to {_PORT_MAX}; leave it out for a free one"
         )
     return f"PLAINTEXT://localhost:{port}"
+
+
+def _refuse_another(settings: Mapping[str, str], name: str, value: str, argument: str) -> None:
+    """Refuse another value of a setting that an argument has, too: one of them would not count."""
+    known = settings.get(name)
+    if known is not None and known != value:
+        raise ConfigError(
+            f"{argument} and config={{{name!r}: {known!r}}} are two values of one setting: leave "
+            "one of them out"
+        )
+
+
+def _add_arguments(
+    settings: dict[str, str], durability: Durability | None, tier: str | os.PathLike[str] | None
+) -> None:
+    """Set what arguments say that have names of their own."""
+    if durability is not None:
+        if durability not in _DURABILITIES:
+            raise ConfigError(f"durability= must be one of {_DURABILITIES}, not {durability!r}")
+        _set(settings, "durability", durability, f"durability={durability!r}")
+    if tier is not None:
+        argument = f"tier={os.fspath(tier)!r}"
+        _set(settings, "remote.log.storage.system.enable", "true", argument)
+        _set(settings, "ottla.tier.url", _location(tier), argument)
+
+
+def _set(settings: dict[str, str], name: str, value: str, argument: str) -> None:
+    """Set what an argument says."""
+    _refuse_another(settings, name, value, argument)
+    settings[name] = value
 
 
 def _close(client: Any, limit: Limit) -> None:

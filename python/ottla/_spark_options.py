@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ottla import formats
+from ottla._bounds import is_by_topic
 from ottla._engines import part_count
 from ottla._format import is_fixed
 from ottla.errors import ConfigError
@@ -158,6 +159,8 @@ def options_of(given: Mapping[str, str], use: str) -> Options:
     max_offsets = found.pop("max_offsets_per_trigger", None)
     if max_offsets is not None and max_offsets < 1:
         raise ConfigError(f"option max_offsets_per_trigger={max_offsets}: it is at least 1")
+    if use == "readStream":
+        found = _started(found.get("start")) | found
     return Options(
         settings=settings,
         topic=found.pop("topic"),
@@ -166,6 +169,20 @@ def options_of(given: Mapping[str, str], use: str) -> Options:
         max_offsets=max_offsets,
         others=found,
     )
+
+
+def _started(start: Any) -> dict[str, list[int]]:
+    """Return which partitions offsets to start at select, as an option, if they select any.
+
+    Of a stream these have to be kept: in its checkpoint, partitions without an offset are those
+    that were added later.
+    """
+    if not start or not isinstance(start, dict) or is_by_topic(start):
+        return {}
+    try:
+        return {"partitions": sorted(int(partition) for partition in start)}
+    except ValueError as error:
+        raise ConfigError(f"option start={start}: {error}") from None
 
 
 def _unknown(name: str, use: str, known: Mapping[str, Any]) -> ConfigError:

@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 
 import ottla
 import properties
-from ottla._lazy import places_of
+from ottla._lazy import from_time, places_of
 from ottla._scan_parts import Recipe
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 START = datetime(2024, 6, 1, tzinfo=timezone.utc)
 ROWS = 400
 FORM = ottla.json({"n": "int64", "text": "utf8"})
+#: A seventh of the texts is no date, and their rows have neither text nor number.
+DATES = ottla.json({"n": "int64", "text": "date32"})
 OFFSET, PARTITION, TIMESTAMP, N = map(pl.col, ("offset", "partition", "timestamp", "n"))
 
 
@@ -34,7 +36,7 @@ def filled(shared: ottla.Client) -> str:
     frame = pl.DataFrame(
         {
             "n": range(ROWS),
-            "text": [f"text {number % 7}" for number in range(ROWS)],
+            "text": [f"2024-01-0{number % 7}" for number in range(ROWS)],
             "at": [START + timedelta(milliseconds=chance.randrange(200)) for _ in range(ROWS)],
             "to": [chance.randrange(3) for _ in range(ROWS)],
         }
@@ -113,11 +115,20 @@ PREDICATES = st.recursive(
 
 
 @settings(properties.SLOW, max_examples=150)
-@given(PREDICATES, st.sampled_from([None, ["n"], ["offset", "text"], ["timestamp"]]))
+@given(
+    PREDICATES,
+    st.sampled_from([None, ["n"], ["offset", "text"], ["timestamp"]]),
+    st.sampled_from(["raise", "null", "column"]),
+)
 def test_a_query_has_the_rows_that_it_has_over_everything(
-    shared: ottla.Client, filled: str, predicate: pl.Expr, columns: list[str] | None
+    shared: ottla.Client,
+    filled: str,
+    predicate: pl.Expr,
+    columns: list[str] | None,
+    on_error: str,
 ) -> None:
-    scan = shared.scan(filled, value=FORM)
+    form = FORM if on_error == "raise" else DATES
+    scan = shared.scan(filled, value=form, on_error=on_error)
     wanted, query = scan.to_polars(), scan.lazy()
     # Each is what a user may write after the other.
     wanted, query = wanted.filter(predicate), query.filter(predicate)
@@ -168,6 +179,66 @@ def test_only_the_lower_bound_of_timestamps_says_where_rows_are(
     assert read_ranges(reads)[0][1] == 5
 
 
+@pytest.mark.parametrize("loss", ["raise", "warn"])
+def test_a_time_does_not_hide_that_records_are_gone(
+    shared: ottla.Client, name: str, loss: Any
+) -> None:
+    now = datetime.now(timezone.utc) - timedelta(minutes=1)
+    for seconds in range(4):
+        shared.send(name, f"{seconds}", timestamp=now + timedelta(seconds=seconds), partition=0)
+    scan = shared.scan(name, value="text", on_data_loss=loss)
+    times = scan.to_polars()["timestamp"].to_list()
+    query = scan.lazy()
+    shared.delete_records(name, {0: 2})
+    # Offset 1 is one of these rows, and the first that is left is offset 2.
+    late = query.filter(times[1] <= TIMESTAMP)
+    if loss == "warn":
+        assert late.collect()["value"].to_list() == ["2", "3"]
+    else:
+        with pytest.raises(ottla.DataLossError):
+            late.collect()
+    # These offsets are all there.
+    assert late.filter(OFFSET >= 2).collect()["value"].to_list() == ["2", "3"]
+
+
+def test_a_time_behind_an_open_transaction_is_found(shared: ottla.Client, name: str) -> None:
+    moment = datetime.now(timezone.utc)
+    shared.send(name, "old", timestamp=moment - timedelta(seconds=60), partition=0)
+    with shared.transactional(f"{name}-writer") as producer, producer.transaction() as tx:
+        tx.write(name, [{"a": 1}], partition=0)
+        shared.send(name, "after", partition=0)
+        # The lookups of the client see what is committed, and the scan sees all.
+        scan = shared.scan(name, isolation_level="read_uncommitted")
+        found = scan.lazy().filter(moment - timedelta(seconds=30) <= TIMESTAMP).collect()
+        assert found["offset"].to_list() == [1, 2]
+
+
+class Grows:
+    """A partition with open offsets from 10 on, which are committed between two lookups."""
+
+    def __init__(self, *, earliest: int, found: int | None) -> None:
+        self.earliest, self.found, self.end = earliest, found, 10
+
+    def list_offsets(self, _topic: str, at: tuple[str, Any], _timeout: Any) -> dict[int, int]:
+        if at[0] == "earliest":
+            return {0: self.earliest}
+        if at[0] == "latest":
+            return {0: self.end}
+        # Where nothing is found, the end is asked for, a moment later.
+        self.end = 20
+        return {0: self.end if self.found is None else self.found}
+
+
+@pytest.mark.parametrize(
+    ("earliest", "found", "start"), [(0, None, 10), (0, 7, 7), (2, 7, 0), (2, None, 0), (0, 15, 10)]
+)
+def test_a_time_that_is_not_found_moves_the_start_no_further_than_was_looked(
+    earliest: int, found: int | None, start: int
+) -> None:
+    admin = Grows(earliest=earliest, found=found)
+    assert from_time(admin, "topic", {0: (0, 20), 1: (3, 4)}, 0) == {0: (start, 20), 1: (3, 4)}
+
+
 def test_columns_that_a_query_does_not_need_are_not_decoded(
     shared: ottla.Client, filled: str, reads: list[Recipe]
 ) -> None:
@@ -180,6 +251,29 @@ def test_columns_that_a_query_does_not_need_are_not_decoded(
     assert query.select(pl.len()).collect().item() == ROWS
     (one,) = reads
     assert len(one.options["columns"]) == 1
+
+
+@pytest.mark.parametrize("on_error", ["null", "column", "dlq"])
+@pytest.mark.parametrize("columns", [None, ["offset", "id", "amount"]])
+def test_a_query_finds_the_values_bad_that_all_columns_do(
+    shared: ottla.Client, name: str, on_error: str, columns: list[str] | None
+) -> None:
+    for amount in ("7", '"bad"', "9"):
+        shared.send(name, f'{{"id": 1, "amount": {amount}}}', partition=0)
+    form = {"id": "int64", "amount": "int64"}
+    if on_error == "dlq":
+        on_error = f"dlq:{name}.dlq"
+    if columns is not None and on_error == "column":
+        columns = [*columns, "error", "value_raw"]
+    scan = shared.scan(name, value=form, on_error=on_error, columns=columns)
+    asked = [["id"], ["offset"], ["amount", "offset"]]
+    if on_error == "column":
+        asked += [["error"], ["value_raw", "id"]]
+    for names in asked:
+        wanted = scan.to_polars().select(names)
+        assert_frame_equal(scan.lazy().select(names).collect(), wanted)
+    count = scan.lazy().select(pl.len()).collect().item()
+    assert count == scan.count() == (2 if on_error.startswith("dlq") else 3)
 
 
 def test_a_number_of_rows_counts_those_before_the_filter(shared: ottla.Client, filled: str) -> None:

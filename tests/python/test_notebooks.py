@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -92,6 +92,39 @@ def test_a_broker_takes_a_port(tmp_path: Path) -> None:
         ottla.Broker(port="9092")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("options", "config"),
+    [
+        ({"port": 9092}, {"listeners": "PLAINTEXT://localhost:9093"}),
+        ({"listeners": "PLAINTEXT://localhost:0"}, {"listeners": "PLAINTEXT://127.0.0.1:0"}),
+        ({"durability": "os"}, {"durability": "fsync"}),
+        ({"tier": "s3://bucket/a"}, {"ottla.tier.url": "s3://bucket/b"}),
+        ({"tier": "s3://bucket/a"}, {"remote.log.storage.system.enable": False}),
+    ],
+)
+def test_two_values_of_one_setting_are_refused(
+    options: dict[str, Any], config: dict[str, Any]
+) -> None:
+    with pytest.raises(ottla.ConfigError, match="two values of one setting"):
+        ottla.Broker(config=config, **options)
+
+
+def test_one_value_may_be_given_twice(tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        "listeners": "PLAINTEXT://127.0.0.1:0",
+        "durability": "os",
+        "tier": tmp_path / "tier",
+    }
+    config = {
+        "listeners": options["listeners"],
+        "durability": "os",
+        "remote.log.storage.system.enable": True,
+        "ottla.tier.url": str(tmp_path / "tier"),
+    }
+    with ottla.Broker(config=config, **options) as broker:
+        assert not broker.closed
+
+
 def test_twins_for_asyncio_do_not_hold_up_the_loop(kafka: ottla.Client, name: str) -> None:
     async def both() -> list[str]:
         ticks = 0
@@ -134,4 +167,5 @@ def test_each_twin_takes_the_arguments_of_its_method() -> None:
             assert inspect.signature(method).parameters == inspect.signature(plain).parameters
             assert method.__qualname__ == f"{whole.__name__}.{twin}"
             assert f":meth:`{plain.__name__}`" in (method.__doc__ or "")
+            assert "Cancelling only stops the waiting" in (method.__doc__ or "")
     assert found == 16

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import pickle
+import threading
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
 
 import ottla
+from ottla._aio import ThreadIterator
 from ottla._scan_parts import cut
 
 if TYPE_CHECKING:
@@ -100,6 +102,33 @@ def test_columns_that_were_inferred_travel(
         kafka.scan(name, value=ottla.arrow_ipc()).split(2)
 
 
+@pytest.mark.parametrize("columns", [None, ["n", "error"], ["value_raw", "offset"]])
+@pytest.mark.parametrize("on_error", ["null", "column"])
+def test_columns_that_tell_of_errors_are_no_members_of_values(
+    kafka: ottla.Client, name: str, columns: list[str] | None, on_error: str
+) -> None:
+    if on_error == "null" and columns is not None:
+        columns = [*columns[:1], "offset"]
+    for value in ('{"n": 1, "text": "a"}', "broken", '{"n": 3}', '{"n": 4, "text": "b"}'):
+        kafka.send(name, value, partition=0)
+    scan = kafka.scan(name, value="json", on_error=on_error, columns=columns)
+    parts = [again(part) for part in scan.split(3)]
+    assert pl.concat([part.to_polars() for part in parts]).equals(scan.to_polars())
+    assert [part.schema for part in parts] == [scan.schema] * 3
+    assert scan.lazy().collect().equals(scan.to_polars())
+
+
+def test_members_that_are_called_as_the_columns_of_errors_travel(
+    kafka: ottla.Client, name: str
+) -> None:
+    for value in ('{"n": 1, "error": 7}', "broken", '{"n": 3, "error": 8}'):
+        kafka.send(name, value, partition=0)
+    scan = kafka.scan(name, value="json", on_error="column")
+    found = pl.concat([again(part).to_polars() for part in scan.split(2)])
+    assert found["error"].to_list() == [7, None, 8]
+    assert found.equals(scan.to_polars())
+
+
 def test_a_topic_that_was_created_again_is_told(kafka: ottla.Client, filled: str) -> None:
     copy, part = again(kafka.scan(filled)), kafka.scan(filled).split(2)[0]
     kafka.delete_topic(filled)
@@ -155,6 +184,57 @@ def test_a_loop_goes_on_while_a_scan_is_read(kafka: ottla.Client, filled: str) -
         return 0
 
     assert 0 < asyncio.run(first()) <= 4
+
+
+def test_a_cancelled_wait_for_a_batch_takes_none_away(kafka: ottla.Client, filled: str) -> None:
+    scan = kafka.scan(filled, batch_rows=4)
+
+    async def read() -> list[int]:
+        batches, sizes = aiter(scan), list[int]()
+        while True:
+            # Two waits are given up before a third gets the batch.
+            given_up = asyncio.ensure_future(anext(batches))
+            await asyncio.sleep(0)
+            with pytest.raises(RuntimeError, match="another task"):
+                await anext(batches)
+            given_up.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await given_up
+            with pytest.raises((TimeoutError, asyncio.TimeoutError)):
+                await asyncio.wait_for(anext(batches), 0)
+            try:
+                sizes.append((await anext(batches)).num_rows)
+            except StopAsyncIteration:
+                return sizes
+
+    sizes = asyncio.run(read())
+    assert sum(sizes) == 40
+    assert len(sizes) > 4
+
+
+def test_items_are_fetched_once_however_often_a_wait_is_given_up() -> None:
+    go_on = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 1
+        assert go_on.wait(30)
+        yield 2
+        raise LookupError
+
+    async def read() -> None:
+        found = ThreadIterator(items())
+        assert await anext(found) == 1
+        for _ in range(3):
+            with pytest.raises((TimeoutError, asyncio.TimeoutError)):
+                await asyncio.wait_for(anext(found), 0.01)
+        go_on.set()
+        assert await anext(found) == 2
+        with pytest.raises(LookupError):
+            await anext(found)
+        with pytest.raises(StopAsyncIteration):
+            await anext(found)
+
+    asyncio.run(read())
 
 
 def test_an_error_of_a_scan_comes_out_of_the_loop(kafka: ottla.Client, filled: str) -> None:

@@ -222,7 +222,8 @@ def test_a_stream_ends_at_what_was_there_and_goes_on(
             filled,
             value="text",
             columns=COLUMNS,
-            start='{"0": 0, "1": 0, "2": 0, "3": 0}',
+            # By topic: partitions that are added are read, too.
+            start=json.dumps({filled: {0: 0, 1: 0, 2: 0, 3: 0}}),
             max_offsets_per_trigger=15,
         ).load()
         sink = stream.writeStream.format("parquet").option("path", str(tmp_path / "rows"))
@@ -328,6 +329,21 @@ def test_the_first_batch_is_the_same_after_a_restart(kafka: ottla.Client, filled
         after.partitions(later, end)
     for one in (before, after):
         one.stop()
+
+
+def test_a_stream_that_starts_at_offsets_of_partitions_reads_only_these(
+    kafka: ottla.Client, filled: str
+) -> None:
+    address = {"kafka.bootstrap.servers": kafka.bootstrap_servers, "topic": filled}
+    made = ottla.spark.OttlaDataSource({**address, "start": '{"1": 8}', "value": "text"})
+    reader = made.streamReader(made.schema())
+    began = reader.initialOffset()
+    reader.prepareForTriggerAvailableNow()
+    end = reader.latestOffset(began, ReadAllAvailable())
+    parts = reader.partitions(began, end)
+    assert [part.value.offsets for part in parts] == [{1: (8, 10)}]
+    assert end["offsets"] == {"1": 10}
+    reader.stop()
 
 
 def test_a_micro_batch_has_as_many_offsets_as_it_may() -> None:

@@ -57,6 +57,40 @@ def test_options_become_arguments() -> None:
     assert options_of({**ADDRESS, "checkpointLocation": "x"}, "writeStream").others == {}
 
 
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({"start": '{"10": 0, "2": 5}'}, [2, 10]),
+        ({"start": '{"1": 0, "2": 5}', "partitions": "2"}, [2]),
+        ({"start": '{"orders": {"1": 0}}'}, None),
+        ({"start": "{}"}, None),
+        ({"start": "earliest"}, None),
+        ({}, None),
+    ],
+)
+def test_a_stream_that_starts_at_offsets_of_partitions_reads_only_these(
+    given: dict[str, str], wanted: list[int] | None
+) -> None:
+    stream = options_of({**ADDRESS, **given}, "readStream")
+    assert stream.others.get("partitions") == wanted
+    # The offsets of a bounded read select by themselves.
+    bounded = options_of({**ADDRESS, "start": '{"1": 0}'}, "read")
+    assert "partitions" not in bounded.others
+
+
+def test_the_scans_of_such_a_stream_have_only_these_partitions(
+    kafka: ottla.Client, filled: str
+) -> None:
+    given = {**ADDRESS, "topic": filled, "start": '{"1": 3}'}
+    others = options_of(given, "readStream").others
+    assert kafka.scan(filled, **others).offsets == {1: (3, 10)}
+    # As the stream goes on from its checkpoint.
+    since = kafka.scan(filled, **(others | {"start": {filled: {1: 5}}}))
+    assert since.offsets == {1: (5, 10)}
+    latest = kafka.scan(filled, **(others | {"start": "latest", "end": "latest"}))
+    assert latest.offsets == {1: (10, 10)}
+
+
 def test_formats_are_named() -> None:
     schema = '{"type": "record", "name": "r", "fields": [{"name": "id", "type": "long"}]}'
     for value, wanted, infers in [
@@ -89,6 +123,7 @@ def test_formats_are_named() -> None:
         ("read", {**ADDRESS, "partitions": "0-3"}, "option partitions='0-3'"),
         ("read", {**ADDRESS, "start": "{0: 5}"}, "option start='{0: 5}'"),
         ("read", {**ADDRESS, "parts": "0"}, "at least one part"),
+        ("readStream", {**ADDRESS, "start": '{"a": 5}'}, "option start={'a': 5}"),
         ("readStream", {**ADDRESS, "max_offsets_per_trigger": "0"}, "at least 1"),
         ("read", {**ADDRESS, "value": "protobuf"}, "use raw, text, json or avro"),
         ("read", {**ADDRESS, "value": "{id: int64}"}, "is not JSON"),
