@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 
 KILLS = int(os.environ.get("OTTLA_KILLS", "3"))
 KINDS: list[type[Copier]] = [Confluent, Ottla]
+MANY = 10
+"""With fewer kills, which is among other tests, librdkafka copies from one node only: of three that
+die, some of its producers never end, and go on to ask for their topics wherever somebody else
+listens on a port later."""
 
 pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL"),
@@ -124,13 +128,14 @@ def group_offsets(bootstrap: str, group: str) -> int:
 def test_each_number_is_copied_once(nodes: Nodes) -> None:
     seed = random.SystemRandom().randrange(1 << 32)
     chance = random.Random(seed)
-    accounts = [Account(kind.kind) for kind in KINDS]
+    kinds: list[type[Copier]] = KINDS if nodes.replicas == 1 or KILLS >= MANY else [Ottla]
+    accounts = [Account(kind.kind) for kind in kinds]
     moments = Moments()
     create(nodes, [NUMBERS])
     create(nodes, [topic for one in accounts for topic in (one.copies, one.seals)])
     copiers = [
         kind(f"{kind.kind}-{number}", nodes.bootstrap, account, moments)
-        for kind, account in zip(KINDS, accounts, strict=True)
+        for kind, account in zip(kinds, accounts, strict=True)
         for number in (1, 2)
     ]
     readers: list[Reader] = [
