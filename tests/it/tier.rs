@@ -190,10 +190,12 @@ fn several_partitions_share_what_a_fetch_may_have() {
     assert_eq!(sizes(1_150_000, &mut request), [(100, Some(0)), (10, Some(200))]);
     let [first, second] = sizes(i32::MAX, &mut request);
     assert_eq!((first, second), ((100, Some(0)), (100, Some(200))));
-    // What is on this disk comes first.
+    // What is on this disk counts first, but whoever is the first of the request does not go without.
     request.topics[0].partitions[1].fetch_offset = local;
     request.topics[0].partitions[1].partition_max_bytes = 1;
-    assert_eq!(sizes(120_000, &mut request), [(0, None), (10, Some(local))]);
+    assert_eq!(sizes(120_000, &mut request), [(10, Some(0)), (10, Some(local))]);
+    request.topics[0].partitions.swap(0, 1);
+    assert_eq!(sizes(120_000, &mut request), [(10, Some(local)), (0, None)]);
     node.stop();
 }
 
