@@ -117,6 +117,6 @@ fn a_cluster_that_stops_waits_for_nobody_who_has_gone() {
         let began = Instant::now();
         cluster.stop_all().await;
         let took = began.elapsed();
-        assert!(took < SESSION / 2, "seed {}: {took:?}", run.seed);
+        assert!(took < SESSION * 2 / 3, "seed {}: {took:?}", run.seed);
     });
 }
