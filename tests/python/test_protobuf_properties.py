@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+import warnings
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -252,7 +253,10 @@ def rows_of(table: Any, columns: list[str]) -> list[dict[str, Any]]:
     for name in columns:
         column = table[name].combine_chunks()
         made[name] = _times(column, pa)
-    rows: list[dict[str, Any]] = pa.table(made).to_pylist(maps_as_pydicts="lossy")
+    with warnings.catch_warnings():
+        # Of two entries with one key the later one counts, as in Protobuf.
+        warnings.filterwarnings("ignore", "Encountered key", UserWarning)
+        rows: list[dict[str, Any]] = pa.table(made).to_pylist(maps_as_pydicts="lossy")
     return rows
 
 
