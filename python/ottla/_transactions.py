@@ -6,7 +6,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from ottla._arguments import same_as
+from ottla._aio import in_thread
 from ottla._bounds import Limit, seconds
 from ottla._closing import AsyncClosing
 from ottla._offsets import spans
@@ -381,20 +381,7 @@ class Transaction:
         }
         return self._connection._write(topic, data, options, self._native)  # noqa: SLF001
 
-    @same_as(write)
-    async def write_async(self, topic: str, data: Any, **options: Any) -> int:
-        """Write a table as :meth:`write` does, without holding up the event loop.
-
-        Returns
-        -------
-        int
-            The number of records.
-        """
-        import asyncio
-        from functools import partial
-
-        writing = partial(self.write, topic, data, **options)
-        return await asyncio.get_running_loop().run_in_executor(None, writing)
+    write_async = in_thread(write)
 
     def _check_open(self) -> None:
         if self._state != "open":

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
-use crate::tier::Source;
+use crate::tier::{Source, read_range};
 
 /// An open file.
 #[derive(Debug)]
@@ -36,14 +36,11 @@ impl Source for DiskFile {
     }
 
     fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
-        if range.start > range.end || range.end > self.size {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let size = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
-        let mut bytes = vec![0; size];
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(range.start))?;
-        file.read_exact(&mut bytes)?;
-        Ok(bytes.into())
+        let start = range.start;
+        read_range(self.size, range, |bytes| {
+            let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+            file.seek(SeekFrom::Start(start))?;
+            file.read_exact(bytes)
+        })
     }
 }

@@ -31,6 +31,25 @@ pub trait Source: Send + Sync + Debug {
     fn read(&self, range: Range<u64>) -> io::Result<Bytes>;
 }
 
+/// Reads a range of a file of that size into memory of its own.
+///
+/// # Errors
+///
+/// Those of `read`, and [`io::ErrorKind::UnexpectedEof`] for a range that is not inside.
+pub fn read_range(
+    size: u64,
+    range: Range<u64>,
+    read: impl FnOnce(&mut [u8]) -> io::Result<()>,
+) -> io::Result<Bytes> {
+    if range.start > range.end || range.end > size {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let length = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
+    let mut bytes = vec![0; length];
+    read(&mut bytes)?;
+    Ok(bytes.into())
+}
+
 impl Source for Bytes {
     fn size(&self) -> u64 {
         self.len() as u64

@@ -45,7 +45,7 @@ mod writer;
 mod tests;
 
 pub use aborted::AbortedRanges;
-pub use blocks::Source;
+pub use blocks::{Source, read_range};
 pub use reader::{GroupExtent, TierFile};
 pub use section::{About, Totals};
 pub use verify::{check, compare};

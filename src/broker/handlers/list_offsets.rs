@@ -76,7 +76,7 @@ pub(in crate::broker) async fn handle(
         let before = local_starts(&lookups);
         let answers = look_up(call, request, lookups, isolation).await?;
         // What went to the tier meanwhile was in neither place when it was searched.
-        if before == local_starts(&find_all(call, request)) {
+        if before.is_empty() || before == local_starts(&find_all(call, request)) {
             break answers;
         }
     };

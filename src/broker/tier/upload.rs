@@ -24,7 +24,9 @@ use crate::log::{LogReader, ReadRequest};
 use crate::machine::tier::Uploaded;
 use crate::record::{Batch, Batches};
 use crate::store::Store;
-use crate::tier::{AbortedRanges, AtEnd, Segment, SegmentWriter, Source, TierFile, compare};
+use crate::tier::{
+    AbortedRanges, AtEnd, Segment, SegmentWriter, Source, TierFile, compare, read_range,
+};
 use crate::types::{LeaderEpoch, Offset, TimestampMs};
 
 /// How much of a log or a file is read at a time.
@@ -308,12 +310,7 @@ impl Source for Input {
     }
 
     fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
-        if range.start > range.end || range.end > self.size {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let size = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
-        let mut bytes = vec![0; size];
-        self.file.read_exact_at(&mut bytes, range.start)?;
-        Ok(bytes.into())
+        let start = range.start;
+        read_range(self.size, range, |bytes| self.file.read_exact_at(bytes, start))
     }
 }
