@@ -9,6 +9,8 @@
 //!   over one connection; another takes its place once it is closed, or once it is no longer kept and
 //!   nothing on it is unanswered.
 //! - **DRV-2** At most one refresh of the metadata is under way, and at most one starts per `retry.backoff.ms`.
+//! - **DRV-3** A turn and the deadline after it are of the same moment. What comes due between two readings of the clock
+//!   would be too early for the turn and too late for the deadline, and nobody would come back to it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,11 +57,12 @@ pub(crate) trait Task {
 pub(crate) async fn run(mut task: impl Task, work: &Notify) {
     let cluster = Arc::clone(&task.driver().cluster);
     loop {
-        task.turn(cluster.now());
         let now = cluster.now();
+        task.turn(now);
         let own = task.next_deadline(now);
         let deadline = task.driver().next_deadline(now).into_iter().chain(own).min();
-        let wait_ms = deadline.map_or(u64::MAX, |at| u64::try_from(at.0 - now.0).unwrap_or(0));
+        let left = |at: TimestampMs| u64::try_from(at.0 - cluster.now().0).unwrap_or(0);
+        let wait_ms = deadline.map_or(u64::MAX, left);
         let wait = Duration::from_millis(wait_ms.clamp(1, WAIT_MAX_MS));
         tokio::select! {
             biased;
@@ -235,5 +238,79 @@ impl<E: Send + 'static> Driver<E> {
     #[cfg(test)]
     pub(crate) fn waits_for(&self) -> usize {
         self.events.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use super::*;
+    use crate::client::ClientConfig;
+    use crate::env::{Clock, Env};
+
+    /// A clock that jumps by its step at each reading.
+    #[derive(Debug, Default)]
+    struct Hasty(AtomicI64);
+
+    const STEP_MS: i64 = 10;
+
+    impl Clock for Hasty {
+        fn now(&self) -> TimestampMs {
+            TimestampMs(self.0.fetch_add(STEP_MS, Ordering::Relaxed))
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::from_millis(u64::try_from(self.now().0).unwrap())
+        }
+    }
+
+    /// Has something to do at a certain moment.
+    struct Alarm {
+        driver: Driver<()>,
+        at: TimestampMs,
+        rang: Arc<Notify>,
+    }
+
+    impl Task for Alarm {
+        type Event = ();
+
+        fn driver(&mut self) -> &mut Driver<()> {
+            &mut self.driver
+        }
+
+        fn turn(&mut self, now: TimestampMs) {
+            if now >= self.at {
+                self.rang.notify_one();
+            }
+        }
+
+        fn next_deadline(&self, now: TimestampMs) -> Option<TimestampMs> {
+            Some(self.at).filter(|&at| at > now)
+        }
+
+        fn handle(&mut self, (): ()) {}
+
+        fn connected(&mut self, _: NodeId, _: Result<()>) {}
+
+        fn refreshed(&mut self, _: Refreshed) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_due_while_a_turn_is_taken_is_not_forgotten() {
+        let config = ClientConfig::for_servers("nobody.invalid:9092").unwrap();
+        let env = Env { clock: Arc::new(Hasty::default()), ..Env::real() };
+        let cluster = Arc::new(Cluster::over_tcp(env, config));
+        let rang = Arc::new(Notify::new());
+        let driver = Driver::new(cluster, Lane::Control);
+        let alarm = Alarm { driver, at: TimestampMs(STEP_MS / 2), rang: Arc::clone(&rang) };
+        let begin = tokio::time::Instant::now();
+        let work = Notify::new();
+        tokio::select! {
+            () = run(alarm, &work) => {}
+            () = rang.notified() => {}
+        }
+        let waited = begin.elapsed();
+        assert!(waited < Duration::from_millis(WAIT_MAX_MS), "it was forgotten for {waited:?}");
     }
 }

@@ -42,6 +42,7 @@ mod groups;
 mod histories;
 #[path = "../support/history/mod.rs"]
 mod history;
+mod journal;
 #[path = "../support/kafka.rs"]
 mod kafka;
 mod node;

@@ -5,7 +5,7 @@
 //! its input, which this process holds open, then kills the node and removes the folder.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead, BufReader};
+use std::io::{BufRead, BufReader};
 #[cfg(unix)]
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -14,7 +14,7 @@ use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::kafka;
+use crate::{journal, kafka};
 
 /// A node is up after about five seconds; machines that build at the same time are slower.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -131,9 +131,9 @@ fn wait_until_started(output: ChildStdout) -> Result<String, String> {
         let mut output = BufReader::new(output);
         let mut line = String::new();
         while output.read_line(&mut line).is_ok_and(|length| length > 0) {
-            if said.send(std::mem::take(&mut line)).is_err() {
-                drop(io::copy(&mut output, &mut io::sink()));
-            }
+            journal::note(&format!("node: {line}"));
+            // Nobody listens any more once it serves.
+            drop(said.send(std::mem::take(&mut line)));
         }
     });
     let begin = Instant::now();

@@ -7,7 +7,7 @@ use ottla::broker::{Broker, BrokerOptions};
 use ottla::client::admin::NewTopic;
 use ottla::client::{Client, ClientConfig};
 
-use crate::node;
+use crate::{journal, node};
 
 /// A client of one peer.
 pub(crate) struct Peer {
@@ -40,13 +40,17 @@ pub(crate) fn unique(what: &str) -> String {
 }
 
 fn run(peers: impl Future<Output = ()>) {
+    let _shown = journal::keep();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(peers);
 }
 
+/// Longer than `delivery.timeout.ms` and the other limits of a client, whose errors say what they waited for.
+const PATIENCE: Duration = Duration::from_secs(150);
+
 async fn limited(name: &str, peer: &'static str, case: impl Future<Output = ()>) {
-    let finished = tokio::time::timeout(Duration::from_secs(60), case).await;
+    let finished = tokio::time::timeout(PATIENCE, case).await;
     finished.unwrap_or_else(|_| panic!("{name} takes too long with {peer}"));
 }
 
