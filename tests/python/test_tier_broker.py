@@ -243,6 +243,13 @@ def test_consumers_read_what_only_the_tier_has(node: Node, codec: str) -> None:
     assert read_confluent(node, "orders", 1000) == records
 
 
+def test_a_topic_that_nobody_syncs_is_copied(node: Node) -> None:
+    node.create("orders", durability="os")
+    records = fill(node, "orders", 400)
+    assert node.wait_tiered("orders") > 200
+    assert read_confluent(node, "orders", 400) == records
+
+
 def test_aborted_transactions_are_not_shown(node: Node) -> None:
     node.create("orders")
     config = {"bootstrap.servers": node.bootstrap, "transactional.id": "writer"}

@@ -200,13 +200,15 @@ impl Driver {
         }
         let log_start = reader.log_start_offset();
         let decided = self.partition.end(Isolation::Committed).min(self.partition.high_watermark());
-        // What a power cut could take from the log must not be in the tier already.
-        let durable = if self.partition.is_volatile() {
-            decided
-        } else {
-            decided.min(reader.recovery_point())
-        };
-        let segments = reader.closed_segments(durable);
+        let mut segments = reader.closed_segments(decided);
+        if !self.partition.is_volatile() {
+            // What a power cut could take from the log must not be in the tier already (`TIERING-2`).
+            let durable = reader.recovery_point();
+            if self.rules.copies && segments.last().is_some_and(|last| last.end_offset > durable) {
+                self.shared.state.log_threads().sync(&self.partition);
+            }
+            segments.retain(|segment| segment.end_offset <= durable);
+        }
         let tiered = self.machine.manifest().and_then(|manifest| manifest.content().end_offset());
         let tiered = tiered.unwrap_or(log_start);
         let in_tier = segments.iter().filter(|segment| segment.end_offset <= tiered);

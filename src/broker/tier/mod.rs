@@ -12,7 +12,8 @@
 //! # Invariants
 //!
 //! - `TIERING-1` Readers know a manifest before the log may delete what it has (`TIER-6`).
-//! - `TIERING-2` Only what is durable in the log is uploaded: a power cut must not leave a log that ends before its tier.
+//! - `TIERING-2` Only what is durable in the log is uploaded: a power cut must not leave a log that ends before its tier. The
+//!   driver has closed segments synced, which with `durability=os`, or with copies on other nodes, nobody else may ever do.
 //! - `TIERING-3` A tier that lacks what only it can have is left alone, and nothing is deleted for its sake.
 //! - `TIERING-4` Nobody who produces waits for a store.
 

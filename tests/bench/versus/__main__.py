@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SHARED_PARTS = ["throughput", "java", "latency", "transactions", "frames", "tables", "windows"]
 """With brokers that run the whole time."""
-PARTS = ["limits", "starts", *SHARED_PARTS, "memory", "scale"]
+PARTS = ["limits", "starts", *SHARED_PARTS, "memory", "scale", "tier"]
 CLUSTER_PARTS = ["cluster", "cluster-transactions", "failover", "cluster-scale"]
 """With three nodes of each kind; they take long, and are asked for by name."""
 
@@ -132,13 +132,15 @@ class Run:
                 self.cluster_makers.reverse()
 
     def _round(self, number: int, count: int) -> None:
-        from versus import limits
+        from versus import limits, tiered
 
         limits.copies(self.results)
         for part in self.parts:
             begin = time.monotonic()
             try:
-                if part in {"starts", "memory", "scale"}:
+                if part == "tier":
+                    tiered.round_of_tier(self.results, self.records, self.sizes.seconds)
+                elif part in {"starts", "memory", "scale"}:
                     self._fresh(part, first=number == 0)
                 elif part in CLUSTER_PARTS:
                     self._cluster(part)
