@@ -176,10 +176,14 @@ impl Blocks {
             let detail = format!("bytes {range:?} are behind its rows, which end at {}", self.end);
             return Err(Error::corrupt(path, range.start, detail));
         }
-        let first = range.start / BLOCK_BYTES;
-        let start = first * BLOCK_BYTES;
-        let end = range.end.next_multiple_of(BLOCK_BYTES).min(self.end);
-        let bytes = read(source, path, start..end)?;
+        let whole = self.around(range.clone());
+        if whole.is_empty() {
+            // What has no bytes has no place either, and no source need know it.
+            return Ok(Bytes::new());
+        }
+        let start = whole.start;
+        let first = start / BLOCK_BYTES;
+        let bytes = read(source, path, whole)?;
         let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
         let expected = self.checksums.iter().skip(place(first));
         let blocks = bytes.chunks(BLOCK_SIZE).zip(expected);
