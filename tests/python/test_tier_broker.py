@@ -22,6 +22,7 @@ from confluent_kafka.admin import (
     NewTopic,
 )
 from kafka import KafkaConsumer, TopicPartition
+from pyarrow import parquet
 
 import ottla
 from processes import BrokerProcess
@@ -248,6 +249,22 @@ def test_a_topic_that_nobody_syncs_is_copied(node: Node) -> None:
     records = fill(node, "orders", 400)
     assert node.wait_tiered("orders") > 200
     assert read_confluent(node, "orders", 400) == records
+
+
+def test_all_groups_of_a_file_are_served(node: Node) -> None:
+    count = 300_000
+    node.create("orders", segment_bytes=str(5 * SEGMENT_BYTES))
+    values = [b"%016d" % number for number in range(count)]
+    producer = Producer({"bootstrap.servers": node.bootstrap, "linger.ms": 50})
+    for first in range(0, count, 50_000):
+        producer.produce_batch("orders", [{"value": at} for at in values[first : first + 50_000]])
+        assert producer.flush(PATIENCE) == 0
+    start = node.wait_tiered("orders")
+    groups = [parquet.read_metadata(path).num_row_groups for path in node.files("orders")]
+    assert max(groups) > 1
+    assert [one.value for one in read_confluent(node, "orders", count)] == values
+    middle = start - 10_000
+    assert [one.value for one in read_confluent(node, "orders", count, middle)] == values[middle:]
 
 
 def test_aborted_transactions_are_not_shown(node: Node) -> None:
