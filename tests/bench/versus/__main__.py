@@ -139,7 +139,9 @@ class Run:
             begin = time.monotonic()
             try:
                 if part == "tier":
-                    tiered.round_of_tier(self.results, self.records, self.sizes.seconds)
+                    others = self.libs is not None
+                    seconds = self.sizes.seconds
+                    tiered.round_of_tier(self.results, self.records, seconds, others=others)
                 elif part in {"starts", "memory", "scale"}:
                     self._fresh(part, first=number == 0)
                 elif part in CLUSTER_PARTS:

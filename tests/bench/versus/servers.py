@@ -101,9 +101,9 @@ class Kafka:
     name = KAFKA
     replicas = 1
 
-    def __init__(self, libs: str) -> None:
+    def __init__(self, libs: str, **settings: str) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="versus-"))
-        self.node = KafkaProcess(libs, self.directory, *KAFKA_JVM)
+        self.node = KafkaProcess(libs, self.directory, *KAFKA_JVM, ports=None, **settings)
         self.ready_seconds = self.node.ready_seconds
         self.bootstrap = self.node.bootstrap
 

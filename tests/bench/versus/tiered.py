@@ -1,11 +1,14 @@
-"""A topic whose closed segments are Parquet files in a folder, beside the same topic on the disk.
+"""A topic whose closed segments are in a tier, beside the same topic on the disk.
 
 Everything is in the page cache of the machine; *cold* is what the broker itself has not read yet.
+Apache Kafka's tier in a folder, which keeps segments as they are, is part of its tests, which are
+published up to version 4.3.0. It takes part if ``OTTLA_KAFKA_TIER_LIBS`` names the folder of its
+jars: ``mvn -f tests/kafka/pom.xml package -Ptier -DoutputDirectory=FOLDER``.
 """
 
 from __future__ import annotations
 
-import shutil
+import os
 import tempfile
 import time
 from contextlib import contextmanager
@@ -20,20 +23,19 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 
 import ottla
 from versus import latency, throughput
-from versus.measure import BROKER_CPU, measured
-from versus.servers import Ottla, fresh
+from versus.measure import BROKER_CPU, OTTLA, measured
+from versus.servers import Kafka, Ottla, fresh
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from versus.measure import Results
+    from versus.servers import Server
 
 MIB, GIB = 1 << 20, 1 << 30
 SEGMENT_BYTES = 32 * MIB
 CHUNK = 250_000
 RATE = 5_000
-SEEKS = 20
-"""How many cold offsets of a round are read: one in each of as many row groups, at most."""
 PATIENCE = 600
 
 DISK, COLD, WARM = "from the disk", "from the tier, cold", "from the tier, again"
@@ -69,27 +71,44 @@ def events(first: int, count: int) -> pl.DataFrame:
     return frame.select(key=key, value=pl.struct(pl.all()).struct.json_encode())
 
 
-@contextmanager
-def broker() -> Iterator[tuple[Ottla, Path]]:
-    """Start a broker with an empty tier."""
-    folder = Path(tempfile.mkdtemp(prefix="versus-tier-"))
-    settings = {
-        "remote.log.storage.system.enable": "true",
-        "ottla.tier.url": folder.as_uri(),
-        "remote.log.manager.task.interval.ms": "50",
-        "log.retention.check.interval.ms": "50",
-        # What is read again is to be there still.
-        "ottla.tier.cache.bytes": str(GIB),
+EAGER = {
+    "remote.log.storage.system.enable": "true",
+    "remote.log.manager.task.interval.ms": "50",
+    "log.retention.check.interval.ms": "50",
+}
+
+
+def ottla_in(folder: Path) -> Ottla:
+    """Start a broker with an empty tier; what is read again is to be in memory still."""
+    own = {"ottla.tier.url": folder.as_uri(), "ottla.tier.cache.bytes": str(GIB)}
+    settings = {**EAGER, **own}
+    return Ottla(*(part for pair in settings.items() for part in ("-o", "=".join(pair))))
+
+
+def kafka_in(folder: Path) -> Kafka:
+    """Start a node of Apache Kafka with an empty tier."""
+    storage = "org.apache.kafka.server.log.remote.storage.LocalTieredStorage"
+    own = {
+        "remote.log.storage.manager.class.name": storage,
+        "rsm.config.dir": str(folder),
+        "remote.log.metadata.manager.listener.name": "PLAINTEXT",
+        "rlmm.config.remote.log.metadata.topic.replication.factor": "1",
+        "log.initial.task.delay.ms": "50",
     }
-    options = [part for pair in settings.items() for part in ("-o", "=".join(pair))]
-    try:
-        with fresh(lambda: Ottla(*options)) as server:
-            yield server, folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    return Kafka(os.environ["OTTLA_KAFKA_TIER_LIBS"], **EAGER, **own)
 
 
-def fill(server: Ottla, topic: str, count: int, **config: str | int) -> None:
+@contextmanager
+def broker(make: Callable[[Path], Ottla | Kafka]) -> Iterator[tuple[Ottla | Kafka, Path]]:
+    """Start a broker with an empty tier."""
+    with (
+        tempfile.TemporaryDirectory(prefix="versus-tier-") as folder,
+        fresh(lambda: make(Path(folder))) as server,
+    ):
+        yield server, Path(folder)
+
+
+def fill(server: Server, topic: str, count: int, **config: str | int) -> None:
     """Create a topic and write the events to it."""
     settings = {"segment.bytes": SEGMENT_BYTES, "retention.ms": -1, "file.delete.delay.ms": 1}
     named = {name.replace("_", "."): value for name, value in config.items()}
@@ -100,12 +119,12 @@ def fill(server: Ottla, topic: str, count: int, **config: str | int) -> None:
             kafka.write(topic, part, key="key", value="raw")
 
 
-def segments(server: Ottla, topic: str) -> list[Path]:
+def segments(server: Ottla | Kafka, topic: str) -> list[Path]:
     """Return the segments on the disk."""
     return sorted((server.directory / "data" / f"{topic}-0").glob("*.log"))
 
 
-def begin_copying(server: Ottla, topic: str) -> None:
+def begin_copying(server: Server, topic: str) -> None:
     """Let the tier have the closed segments, and the disk only the open one."""
     changes = {"remote.log.copy.disable": "false", "local.retention.bytes": "1"}
     entries = [
@@ -117,7 +136,7 @@ def begin_copying(server: Ottla, topic: str) -> None:
     admin.incremental_alter_configs([resource])[resource].result(PATIENCE)
 
 
-def await_copied(server: Ottla, topic: str) -> None:
+def await_copied(server: Ottla | Kafka, topic: str) -> None:
     """Wait until only the open segment is on the disk."""
     until = time.monotonic() + PATIENCE
     while len(segments(server, topic)) > 1:
@@ -130,7 +149,7 @@ def bytes_of(paths: list[Path]) -> int:
     return sum(path.stat().st_size for path in paths)
 
 
-def copy(results: Results, server: Ottla, topic: str) -> None:
+def copy(results: Results, server: Ottla | Kafka, topic: str) -> None:
     """Copy all closed segments of a topic."""
     closed = bytes_of(segments(server, topic)[:-1])
     with measured(server.pids) as span:
@@ -140,8 +159,9 @@ def copy(results: Results, server: Ottla, topic: str) -> None:
     results.add(COPY_CPU, server.name, span.server_cpu / (closed / GIB), lower=True)
 
 
-def read(results: Results, server: Ottla, who: str, topic: str, count: int) -> None:
+def read(results: Results, server: Server, place: str, topic: str, count: int) -> None:
     """Read a topic from its start."""
+    who = f"{server.name}, {place}"
     with measured(server.pids) as span:
         consumer = throughput.consume(server, topic, 1, count)
     consumer.close()
@@ -152,8 +172,9 @@ def read(results: Results, server: Ottla, who: str, topic: str, count: int) -> N
     results.add(f"{READ}: {BROKER_CPU}", who, cpu, lower=True)
 
 
-def seek(results: Results, server: Ottla, who: str, topic: str, end: int) -> None:
-    """Read single records far from each other, as one consumer that is connected."""
+def seek(results: Results, server: Server, place: str, topic: str, end: int, count: int) -> None:
+    """Read so many records far from each other, one in each segment, connected before."""
+    who = f"{server.name}, {place}"
     consumer = Consumer(
         {
             "bootstrap.servers": server.bootstrap,
@@ -167,8 +188,8 @@ def seek(results: Results, server: Ottla, who: str, topic: str, end: int) -> Non
     consumer.assign([TopicPartition(topic, 0, end)])  # connected, and nothing is read
     consumer.poll(0.5)
     waits = []
-    for number in range(SEEKS):
-        offset = number * end // SEEKS
+    for number in range(count):
+        offset = number * end // count
         begin = time.perf_counter()
         consumer.assign([TopicPartition(topic, 0, offset)])
         message = consumer.poll(60)
@@ -179,10 +200,10 @@ def seek(results: Results, server: Ottla, who: str, topic: str, end: int) -> Non
     consumer.close()
     waits.sort()
     results.add(f"{FIRST}: p50, ms", who, waits[len(waits) // 2], lower=True)
-    results.add(f"{FIRST}: the longest of {SEEKS}, ms", who, waits[-1], lower=True)
+    results.add(f"{FIRST}: the longest, ms", who, waits[-1], lower=True)
 
 
-def sizes(results: Results, server: Ottla, folder: Path, topic: str, count: int) -> None:
+def sizes(results: Results, server: Ottla | Kafka, folder: Path, topic: str, count: int) -> None:
     """Compare the files with segments of the same batches that are compressed with zstd."""
     files = sorted(folder.glob(f"topic={topic}/partition=0/*.parquet"))
     data = ds.dataset(files, format="parquet")
@@ -194,7 +215,7 @@ def sizes(results: Results, server: Ottla, folder: Path, topic: str, count: int)
     results.add(TO_ARROW, PYARROW, table.num_rows / seconds)
     with ottla.connect(server.bootstrap) as kafka:
         begin = time.perf_counter()
-        found = kafka.scan(topic, end=table.num_rows, string_view=False).to_pyarrow()
+        found = kafka.scan(topic, end={0: table.num_rows}, string_view=False).to_pyarrow()
         results.add(TO_ARROW, SCAN, found.num_rows / (time.perf_counter() - begin))
     assert found.num_rows == table.num_rows
     assert found["value"].combine_chunks() == table["value"].combine_chunks()
@@ -204,24 +225,39 @@ def sizes(results: Results, server: Ottla, folder: Path, topic: str, count: int)
     results.add(SIZE, ZSTD, 100 * in_segments / (mean * count), lower=True)
 
 
-def round_of_tier(results: Results, count: int, seconds: float) -> None:
-    """Copy, read, seek and scan a topic with this many events; then produce while it copies."""
-    with broker() as (server, folder):
-        fill(server, "disk", count)
-        fill(server, "tiered", count, remote_storage_enable="true", remote_log_copy_disable="true")
-        copy(results, server, "tiered")
-        end = int(segments(server, "tiered")[0].stem)
-        server.restart_after_kill()
-        seek(results, server, COLD, "tiered", end)
-        seek(results, server, DISK, "disk", end)
-        server.restart_after_kill()
-        for who, topic in ((COLD, "tiered"), (WARM, "tiered"), (DISK, "disk")):
-            read(results, server, who, topic, count)
-        sizes(results, server, folder, "tiered", count)
-        fill(server, "later", count, remote_storage_enable="true", remote_log_copy_disable="true")
-        for who in (IDLE, COPYING):
-            if who == COPYING:
-                begin_copying(server, "later")
-            waits = latency.one_run(server, RATE, seconds)
-            p99 = waits[int(len(waits) * 0.99)]
-            results.add(f"tier: produce to consume, {RATE}/s: p99, ms", who, p99, lower=True)
+def round_of_tier(results: Results, count: int, seconds: float, *, others: bool) -> None:
+    """Measure a topic with this many events."""
+    makers: list[Callable[[Path], Ottla | Kafka]] = [ottla_in]
+    if others and os.environ.get("OTTLA_KAFKA_TIER_LIBS"):
+        makers.append(kafka_in)
+    for make in makers:
+        with broker(make) as (server, folder):
+            round_of_server(results, server, count, seconds)
+            if server.name == OTTLA:
+                sizes(results, server, folder, "tiered", count)
+
+
+def round_of_server(results: Results, server: Ottla | Kafka, count: int, seconds: float) -> None:
+    """Copy, seek and read a topic with this many events; then produce while another is copied."""
+    idle = {"remote_storage_enable": "true", "remote_log_copy_disable": "true"}
+    fill(server, "disk", count)
+    fill(server, "tiered", count, **idle)
+    closed = len(segments(server, "tiered")) - 1
+    copy(results, server, "tiered")
+    end = int(segments(server, "tiered")[0].stem)
+    server.restart_after_kill()
+    throughput.consume(server, "disk", 1, count).close()  # a virtual machine compiles its code
+    seek(results, server, COLD, "tiered", end, closed)
+    seek(results, server, DISK, "disk", end, closed)
+    server.restart_after_kill()
+    throughput.consume(server, "disk", 1, count).close()
+    for place, topic in ((COLD, "tiered"), (WARM, "tiered"), (DISK, "disk")):
+        read(results, server, place, topic, count)
+    fill(server, "later", count, **idle)
+    for when in (IDLE, COPYING):
+        if when == COPYING:
+            begin_copying(server, "later")
+        waits = latency.one_run(server, RATE, seconds)
+        p99 = waits[int(len(waits) * 0.99)]
+        what = f"tier: produce to consume, {RATE}/s: p99, ms"
+        results.add(what, f"{server.name}, {when}", p99, lower=True)
