@@ -212,6 +212,16 @@ class Topic:
         -------
         TopicWatch
             The last line of a cell shows it; ``close()`` ends it.
+
+        Examples
+        --------
+        >>> import ottla
+        >>> with ottla.Broker() as broker:
+        ...     kafka = broker.client()
+        ...     _ = kafka.send("words", "one")
+        ...     with kafka["words"].watch(rows=5) as watch:
+        ...         watch
+        <ottla.TopicWatch words: 1 records>
         """
         return TopicWatch(
             self._client, self.name, rows=rows, every=every, value=value, groups=groups
