@@ -111,7 +111,7 @@ def test_partitions_are_moved(cluster: ottla.Cluster) -> None:
         cluster.kill(4)
         until(kafka, lambda described: any(one.fenced for one in described.brokers))
         program.run("reassign", "t:0=1,2,4", "--no-wait")
-        timed_out = program.run("reassign", "t:0=2,1,4", "--timeout", "1", status=1)
+        timed_out = program.run("reassign", "t:0=2,1,4", "--timeout", "1", status=5)
         assert "still being copied" in timed_out.stderr
         (open_,) = program.json("reassign", "--list")
         assert (open_["topic"], open_["partition"], open_["adding"]) == ("t", 0, [4])

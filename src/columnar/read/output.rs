@@ -23,6 +23,7 @@ use crate::columnar::formats::ValueFormat;
 use crate::columnar::formats::reading::{Columns, DecodeValues};
 use crate::columnar::formats::registry::SchemaRequest;
 use crate::error::Result;
+use crate::types::TopicPartition;
 
 /// From filled Kafka columns to an output.
 #[derive(Debug)]
@@ -180,6 +181,7 @@ impl Output {
             Origin::Raw => raw.cloned(),
         })?;
         let offsets = self.offsets.then(|| offsets(assembled, &set_aside_rows));
+        let origins = if self.offsets { origins(assembled, &set_aside_rows) } else { Vec::new() };
         let tombstones = self.tombstones(raw);
         let (rows, tombstones, rejected) = if set_aside_rows.is_empty() {
             (batch, tombstones, Vec::new())
@@ -191,7 +193,8 @@ impl Output {
             set_aside((&batch, &tombstones), set_aside_rows, &source)?
         };
         let (progress, hides_errors) = (assembled.progress.clone(), self.hides_errors);
-        let decoded = Decoded { rows, progress, rejected, offsets, tombstones, hides_errors };
+        let decoded =
+            Decoded { rows, progress, rejected, offsets, origins, tombstones, hides_errors };
         Ok(Made::Output(Box::new((decoded, rest))))
     }
 
@@ -247,6 +250,19 @@ fn offsets(assembled: &Assembled, set_aside: &[(usize, String)]) -> Int64Array {
     let bad: BTreeSet<usize> = set_aside.iter().map(|(row, _)| *row).collect();
     let kept = all.values().iter().enumerate().filter(|(row, _)| !bad.contains(row));
     kept.map(|(_, offset)| *offset).collect()
+}
+
+/// The partitions of the rows that are not set aside, as runs.
+fn origins(assembled: &Assembled, set_aside: &[(usize, String)]) -> Vec<(TopicPartition, usize)> {
+    let bad: BTreeSet<usize> = set_aside.iter().map(|(row, _)| *row).collect();
+    let mut row = 0_usize;
+    let mut kept = Vec::with_capacity(assembled.origins.len());
+    for (partition, count) in &assembled.origins {
+        let end = row.saturating_add(*count);
+        kept.push((partition.clone(), count.saturating_sub(bad.range(row..end).count())));
+        row = end;
+    }
+    kept
 }
 
 fn checked_text(
