@@ -27,7 +27,6 @@ from ottla.errors import ClosedError, ConfigError, KafkaError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ottla._scanning import Scanning
     from ottla.formats import Format
     from ottla.typing import FormatName
 
@@ -117,7 +116,7 @@ class TopicWatch:
 
     def __init__(
         self,
-        client: Scanning,
+        client: Any,
         topic: str,
         *,
         rows: int = 10,

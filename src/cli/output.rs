@@ -185,7 +185,10 @@ impl RecordWriter {
                 let rows = flat(&printable(rows)?)?;
                 let builder = arrow::csv::WriterBuilder::new().with_header(!*has_header);
                 *has_header = true;
-                builder.build(&mut *out).write(&rows).map_err(arrow_failure)
+                // Its writer makes a text of an error of the output; a vector has none.
+                let mut lines = Vec::new();
+                builder.build(&mut lines).write(&rows).map_err(arrow_failure)?;
+                out.write_all(&lines).map_err(Failure::from)
             }
             Sink::Parquet { out, writer } => {
                 if writer.is_none()

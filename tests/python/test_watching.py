@@ -40,12 +40,13 @@ def test_it_shows_the_newest_records_and_rates(kafka: ottla.Client, orders: ottl
     with orders.watch(rows=3, groups=[]) as watch:
         assert values(watch) == [f'{{"id": {number}}}' for number in (3, 4, 5)]
         assert watch.state["records"] == 6
-        assert watch.state["rate"] is None
+        assert (watch.state["rate"], watch.state["history"]) == (None, [])
         kafka.send(orders.name, '{"id": 6}', partition=1)
         watch.refresh()
         assert values(watch) == [f'{{"id": {number}}}' for number in (4, 5, 6)]
         assert watch.state["records"] == 7
-        assert watch.state["rate"] > 0
+        assert watch.state["history"] == [watch.state["rate"]]
+        assert watch.state["history"][0] > 0
         [first, second] = watch.state["partitions"]
         assert (first[:3], second[:3]) == ([0, 0, 3], [1, 0, 4])
         assert (first[3], second[3] > 0) == (0, True)
@@ -160,17 +161,21 @@ def here(watch: ottla.TopicWatch) -> None:
     watch._live.widget._handle_custom_msg({"here": True}, [])
 
 
+def thread_of(watch: ottla.TopicWatch) -> threading.Thread | None:
+    assert watch._live is not None
+    return watch._live._thread
+
+
 def when(watch: ottla.TopicWatch, holds: Callable[[dict[str, Any]], bool]) -> None:
     """Wait until the page is told a state."""
-    told = threading.Event()
+    assert watch._live is not None
+    widget, told = watch._live.widget, threading.Event()
 
     def look(_: object = None) -> None:
-        if holds(live.widget.state):
+        if holds(widget.state):
             told.set()
 
-    live = watch._live
-    assert live is not None
-    live.widget.observe(look, "state")
+    widget.observe(look, "state")
     look()
     assert told.wait(30)
 
@@ -184,13 +189,13 @@ def test_the_widget_asks_while_a_page_shows_it(
     assert {WIDGET, "text/html"} <= set(data)
     live = watch._live
     assert live is not None
-    assert live._thread is None, "nobody shows it, so nothing is asked"
+    assert thread_of(watch) is None, "nobody shows it, so nothing is asked"
     assert "here" in live.widget._esm
     here(watch)
     kafka.send(orders.name, '{"id": 6}')
     when(watch, lambda state: state["records"] == 7)
     # A page that is gone says nothing any more.
-    thread = live._thread
+    thread = thread_of(watch)
     assert thread is not None
     monkeypatch.setattr("ottla._watching._GONE_SECONDS", 0.0)
     thread.join(30)
@@ -200,13 +205,13 @@ def test_the_widget_asks_while_a_page_shows_it(
     kafka.send(orders.name, '{"id": 7}')
     here(watch)
     when(watch, lambda state: state["records"] == 8)
-    thread = live._thread
+    thread = thread_of(watch)
     assert thread is not None
     watch.close()
     thread.join(30)
     assert not thread.is_alive()
     here(watch)
-    assert live._thread is None
+    assert thread_of(watch) is None
     with pytest.raises(ottla.ClosedError):
         watch.refresh()
     assert WIDGET not in watch._repr_mimebundle_()
