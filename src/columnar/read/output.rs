@@ -180,8 +180,7 @@ impl Output {
             Origin::Error => error_column.clone(),
             Origin::Raw => raw.cloned(),
         })?;
-        let offsets = self.offsets.then(|| offsets(assembled, &set_aside_rows));
-        let origins = if self.offsets { origins(assembled, &set_aside_rows) } else { Vec::new() };
+        let (offsets, origins) = self.places(assembled, &set_aside_rows);
         let tombstones = self.tombstones(raw);
         let (rows, tombstones, rejected) = if set_aside_rows.is_empty() {
             (batch, tombstones, Vec::new())
@@ -196,6 +195,18 @@ impl Output {
         let decoded =
             Decoded { rows, progress, rejected, offsets, origins, tombstones, hides_errors };
         Ok(Made::Output(Box::new((decoded, rest))))
+    }
+
+    /// Where the rows are that are not set aside, if that is asked for.
+    fn places(
+        &self,
+        assembled: &Assembled,
+        set_aside: &[(usize, String)],
+    ) -> (Option<Int64Array>, Vec<(TopicPartition, usize)>) {
+        if !self.offsets {
+            return (None, Vec::new());
+        }
+        (Some(offsets(assembled, set_aside)), origins(assembled, set_aside))
     }
 
     /// Those among the rows of these values that only they tell from others.
