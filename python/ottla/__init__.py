@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ottla._topic import Topic
     from ottla._topic_table import Changes, Table
     from ottla._transactions import Transaction, TransactionalProducer
+    from ottla._watching import TopicWatch
     from ottla._windows import Window, Windows
     from ottla.errors import (
         AuthorizationError,
@@ -109,6 +110,7 @@ __all__ = [
     "TimeoutError",
     "Topic",
     "TopicExistsError",
+    "TopicWatch",
     "Transaction",
     "TransactionAbortedError",
     "TransactionError",
@@ -157,6 +159,7 @@ _HOMES = {
     "_topic": ("Topic",),
     "_topic_table": ("Changes", "Table"),
     "_transactions": ("Transaction", "TransactionalProducer"),
+    "_watching": ("TopicWatch",),
     "_windows": ("Window", "Windows"),
     "errors": (
         "AuthorizationError",

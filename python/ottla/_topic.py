@@ -13,12 +13,14 @@ from ottla._names import topic_name
 from ottla._scanning import Scanning
 from ottla._settings import setting_text, topic_settings
 from ottla._tabling import Tabling
+from ottla._watching import TopicWatch
 from ottla._windowing import Windowing
 from ottla._writing import Writing
 from ottla.errors import ConfigError, TopicExistsError, UnknownTopicError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from datetime import timedelta
 
     from ottla._connection import Timeout
     from ottla._ottla import RecordBatch
@@ -179,6 +181,51 @@ class Topic:
     def windows(self, *arguments: Any, **options: Any) -> Windows:
         """Return the closed windows; takes the arguments of ``client.windows``."""
         return self._client.windows(self.name, *arguments, **options)
+
+    def watch(
+        self,
+        *,
+        rows: int = 10,
+        every: float | timedelta = 2.0,
+        value: Format | FormatName | Mapping[str, Any] | None = None,
+        groups: Iterable[str] | None = None,
+    ) -> TopicWatch:
+        """Show the newest records, the rate and the lag of groups in a notebook, live.
+
+        It is live with anywidget (``pip install "ottla[widget]"``); without it, the HTML is of the
+        moment when it is shown. The cluster is asked only while a page in a browser shows it.
+
+        Parameters
+        ----------
+        rows : int, default 10
+            How many records to show, at most 100. At most so many are read of a partition at once.
+        every : float or datetime.timedelta, default 2
+            How often to ask, in seconds.
+        value : Format, str or mapping, optional
+            How values become columns, as for ``client.scan``; of a value that cannot be decoded it
+            shows the error and the bytes.
+        groups : iterable of str, optional
+            The groups whose lag to show, at most 10. By default those that have offsets of the
+            topic; pass an empty list for none.
+
+        Returns
+        -------
+        TopicWatch
+            The last line of a cell shows it; ``close()`` ends it.
+
+        Examples
+        --------
+        >>> import ottla
+        >>> with ottla.Broker() as broker:
+        ...     kafka = broker.client()
+        ...     _ = kafka.send("words", "one")
+        ...     with kafka["words"].watch(rows=5) as watch:
+        ...         watch
+        <ottla.TopicWatch words: 1 records>
+        """
+        return TopicWatch(
+            self._client, self.name, rows=rows, every=every, value=value, groups=groups
+        )
 
     @same_for_topic(Writing.write)
     def write(self, data: Any, **options: Any) -> int:

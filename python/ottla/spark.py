@@ -2,11 +2,8 @@
 
 ``import ottla`` leaves this module out, as it needs Spark, 4.2 or newer, on the driver and on all
 executors (``pip install "ottla[spark]"``). The manual has examples, and says what is promised:
-``src/manual/engines.md``::
+``src/manual/engines.md``. Spark finds the format by itself (``pyspark_ottla``)::
 
-    import ottla.spark
-
-    ottla.spark.register(spark)
     orders = (
         spark.read.format("ottla")
         .option("kafka.bootstrap.servers", "broker:9092")
@@ -59,7 +56,7 @@ __all__ = ["OttlaDataSource", "register"]
 
 
 def register(spark: SparkSession) -> None:
-    """Make the format ``ottla`` known to a Spark session.
+    """Make the format ``ottla`` known to a Spark session, if it has not found it by itself.
 
     Parameters
     ----------

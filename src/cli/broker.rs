@@ -10,7 +10,7 @@ use super::signals::Signals;
 use super::{CommandResult, Failure};
 use crate::broker::{Broker, BrokerOptions};
 use crate::config::parse_properties;
-use crate::error::Error;
+use crate::error::{Error, ErrorCode};
 
 /// Where `broker start` listens by default: Kafka's port, this machine only.
 const DEFAULT_LISTENERS: &str = "PLAINTEXT://localhost:9092";
@@ -66,7 +66,7 @@ pub(super) async fn run(command: BrokerCommand) -> CommandResult {
     let options = options(&arguments)?;
     allow_many_files();
     let broker = tokio::select! {
-        started = Broker::start(options) => started?,
+        started = Broker::start(options) => started.map_err(of_start)?,
         () = signals.wait() => return Ok(()),
     };
     let ready = format!("ready bootstrap={} node={}", broker.bootstrap_servers(), broker.node_id());
@@ -76,6 +76,14 @@ pub(super) async fn run(command: BrokerCommand) -> CommandResult {
     signals.wait().await;
     broker.shutdown().await?;
     Ok(())
+}
+
+/// Why a broker did not start: its settings are arguments of the program.
+fn of_start(error: Error) -> Failure {
+    match error.code() {
+        ErrorCode::InvalidConfig => Failure::Error(Error::invalid(error.chain())),
+        _ => error.into(),
+    }
 }
 
 /// Raises the limit of open files as far as the system allows, as the Java virtual machine does for

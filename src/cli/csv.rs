@@ -17,8 +17,8 @@ use arrow::array::{
 use arrow::compute::cast;
 use arrow::compute::kernels::cast_utils::Parser;
 use arrow::datatypes::{
-    DataType, Date32Type, Field, FieldRef, Float64Type, Int64Type, Schema, SchemaRef, TimeUnit,
-    UInt64Type,
+    DataType, Date32Type, Field, FieldRef, Fields, Float64Type, Int64Type, Schema, SchemaRef,
+    TimeUnit, UInt64Type,
 };
 
 use super::input::Tables;
@@ -86,6 +86,18 @@ impl CsvTypes {
     }
 }
 
+/// Fields from the names of columns and of their types; a time has this zone.
+pub(super) fn fields_named(named: &[(String, String)], zone: Option<&str>) -> Result<Fields> {
+    let field = |(name, data_type): &(String, String)| {
+        let data_type = match type_named(data_type)? {
+            DataType::Timestamp(unit, None) => DataType::Timestamp(unit, zone.map(Into::into)),
+            other => other,
+        };
+        Ok(Field::new(name, data_type, true))
+    };
+    Ok(named.iter().map(field).collect::<Result<Vec<_>>>()?.into())
+}
+
 fn type_named(name: &str) -> Result<DataType> {
     Ok(match name {
         "utf8" | "string" | "str" | "text" => DataType::Utf8,
@@ -97,7 +109,7 @@ fn type_named(name: &str) -> Result<DataType> {
         "timestamp" => DataType::Timestamp(TimeUnit::Microsecond, None),
         other => {
             return Err(Error::invalid(format!(
-                "--schema: {other:?} is not a type for a CSV column: use text, int64, uint64, \
+                "--schema: {other:?} is not a type for a column: use text, int64, uint64, \
                  float64, bool, date or timestamp (ISO 8601, UTC)"
             )));
         }
@@ -130,27 +142,39 @@ const fn line_in(first: usize, at: u64, row: usize) -> u64 {
     at.saturating_add(row.saturating_sub(first) as u64)
 }
 
+/// Why a file is not read.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// Types that were asked for do not fit its columns.
+    Types(Error),
+    /// It cannot be read, or is no CSV.
+    File(Error),
+}
+
 /// The rows of CSV with a header, in tables; `path` is for errors.
 pub(super) fn tables(
     source: impl Read + Send + 'static,
     path: &Path,
     types: CsvTypes,
     lines: RowLines,
-) -> Result<Tables> {
+) -> Result<Tables, Refused> {
     let path = path.to_path_buf();
     let mut rows = Rows::new(source);
-    if !rows.read(&path)? {
+    if !rows.read(&path).map_err(Refused::File)? {
         return Ok(Box::new(std::iter::empty()));
     }
     if rows.is_empty_line() {
-        return Err(at(&path, rows.first_line, "it is empty, but must name the columns"));
+        let error = at(&path, rows.first_line, "it is empty, but must name the columns");
+        return Err(Refused::File(error));
     }
-    let names: Vec<String> =
-        (0..rows.ends.len()).map(|column| rows.text(column, &path)).collect::<Result<_>>()?;
+    let names = (0..rows.ends.len()).map(|column| rows.text(column, &path));
+    let names = names.collect::<Result<Vec<String>>>().map_err(Refused::File)?;
     let mut reader = Reader { rows, path, names, empty_line: None, row: 0, row_lines: lines };
-    let mut first = reader.texts()?;
+    let mut first = reader.texts().map_err(Refused::File)?;
     let wanted = match &first {
-        Some(texts) => types.apply(&inferred(&texts.rows, types.is_inferred)?)?,
+        Some(texts) => inferred(&texts.rows, types.is_inferred)
+            .and_then(|inferred| types.apply(&inferred))
+            .map_err(Refused::Types)?,
         None => return Ok(Box::new(std::iter::empty())),
     };
     let wanted = Arc::new(wanted);
@@ -292,11 +316,7 @@ impl<R: Read> Reader<R> {
 
 impl Texts {
     /// The rows in columns of these types; otherwise the line of the first text that does not fit.
-    fn typed(
-        &self,
-        wanted: &SchemaRef,
-        types: &CsvTypes,
-    ) -> std::result::Result<RecordBatch, (u64, String)> {
+    fn typed(&self, wanted: &SchemaRef, types: &CsvTypes) -> Result<RecordBatch, (u64, String)> {
         let first_line = self.lines.first().copied().unwrap_or_default();
         let mut columns = Vec::with_capacity(wanted.fields().len());
         for (field, texts) in wanted.fields().iter().zip(self.rows.columns()) {
@@ -331,11 +351,7 @@ impl Column<'_> {
     }
 
     /// The column in its type; a type that was asked for by name may round its numbers.
-    fn typed(
-        &self,
-        data_type: &DataType,
-        is_named: bool,
-    ) -> std::result::Result<ArrayRef, (u64, String)> {
+    fn typed(&self, data_type: &DataType, is_named: bool) -> Result<ArrayRef, (u64, String)> {
         match data_type {
             DataType::Int64 => {
                 self.numbers::<Int64Type>("an int64 (a whole number of at most 64 bits)")
@@ -373,7 +389,7 @@ impl Column<'_> {
     fn numbers<T: ArrowPrimitiveType + Parser>(
         &self,
         wanted: &str,
-    ) -> std::result::Result<ArrayRef, (u64, String)> {
+    ) -> Result<ArrayRef, (u64, String)> {
         let numbers = self.each(|text| T::parse(text).ok_or_else(|| wanted.to_owned()))?;
         Ok(Arc::new(numbers.into_iter().collect::<PrimitiveArray<T>>()))
     }
@@ -381,8 +397,8 @@ impl Column<'_> {
     /// Reads every text; `one` returns what it would have to be.
     fn each<T>(
         &self,
-        one: impl Fn(&str) -> std::result::Result<T, String>,
-    ) -> std::result::Result<Vec<Option<T>>, (u64, String)> {
+        one: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<Option<T>>, (u64, String)> {
         let texts = as_texts(self.texts).into_iter().flatten().zip(self.lines);
         let read = |(text, line): (Option<&str>, &u64)| {
             let value = text.map(&one).transpose();
@@ -567,7 +583,10 @@ mod tests {
 
     fn read(text: impl AsRef<[u8]>, types: &CsvTypes) -> Result<Vec<RecordBatch>> {
         let source = Cursor::new(text.as_ref().to_vec());
-        tables(source, Path::new("x.csv"), types.clone(), RowLines::default())?.collect()
+        match tables(source, Path::new("x.csv"), types.clone(), RowLines::default()) {
+            Ok(tables) => tables.collect(),
+            Err(Refused::Types(error) | Refused::File(error)) => Err(error),
+        }
     }
 
     fn named(name: &str, kind: &str) -> CsvTypes {
@@ -759,7 +778,7 @@ mod tests {
             ])));
             format = format.with_header(true);
             let theirs = format.build(Cursor::new(text.clone())).unwrap();
-            let theirs: std::result::Result<Vec<_>, _> = theirs.collect();
+            let theirs: Result<Vec<_>, _> = theirs.collect();
             match (read(&text, &CsvTypes::default()), theirs) {
                 (Ok(ours), Ok(theirs)) => prop_assert_eq!(ours, theirs),
                 (Ok(ours), Err(error)) => prop_assert!(false, "{:?} {}", ours, error),

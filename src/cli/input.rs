@@ -8,13 +8,15 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-use arrow::array::RecordBatch;
+use arrow::array::{BinaryViewArray, RecordBatch};
 use clap::ValueEnum;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tokio::sync::mpsc;
 
 use super::Failure;
 use super::csv::{self, CsvTypes, RowLines};
+use super::produce::not_json_object;
+use crate::columnar::ValueFormat;
 use crate::error::{Error, Result};
 
 /// What a file contains.
@@ -160,6 +162,9 @@ pub(super) fn lines(file: Option<&Path>) -> Result<mpsc::Receiver<Lines>> {
     Ok(receiver)
 }
 
+/// Tables, read ahead.
+pub(super) type Rows = mpsc::Receiver<Result<RecordBatch>>;
+
 pub(super) type Tables = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
 
 /// Reads rows.
@@ -168,14 +173,19 @@ pub(super) fn tables(
     format: InputFormat,
     types: CsvTypes,
     lines: &RowLines,
-) -> std::result::Result<mpsc::Receiver<Result<RecordBatch>>, Failure> {
-    let tables = match format {
-        InputFormat::Csv => csv::tables(open(file)?, name(file), types, lines.clone())?,
-        InputFormat::Parquet => parquet(file)?,
-        InputFormat::Lines | InputFormat::Json => {
-            return Err(Failure::Usage("lines are not rows".to_owned()));
-        }
-    };
+) -> Result<Rows, Failure> {
+    let tables =
+        match format {
+            InputFormat::Csv => csv::tables(open(file)?, name(file), types, lines.clone())
+                .map_err(|failed| match failed {
+                    csv::Refused::Types(error) => error.into(),
+                    csv::Refused::File(error) => Failure::data(error),
+                })?,
+            InputFormat::Parquet => parquet(file).map_err(Failure::data)?,
+            InputFormat::Lines | InputFormat::Json => {
+                return Err(Failure::Usage("lines are not rows".to_owned()));
+            }
+        };
     let (sender, receiver) = mpsc::channel(AHEAD);
     tokio::task::spawn_blocking(move || {
         for rows in tables {
@@ -186,6 +196,46 @@ pub(super) fn tables(
         }
     });
     Ok(receiver)
+}
+
+/// Reads JSON objects, one per line, as rows of this format.
+pub(super) fn objects(file: Option<&Path>, format: ValueFormat) -> Result<Rows> {
+    let mut lines = lines(file)?;
+    let path = name(file).to_path_buf();
+    let (sender, receiver) = mpsc::channel(AHEAD);
+    tokio::task::spawn_blocking(move || {
+        let mut done = 0_usize;
+        while let Some(some) = lines.blocking_recv() {
+            let rows = some.and_then(|some| {
+                let rows = objects_of(&some, &format).map_err(|(line, detail)| {
+                    let line = done.saturating_add(line);
+                    Error::invalid(format!("{}, line {line}: {detail}", path.display()))
+                });
+                done = done.saturating_add(some.len());
+                rows
+            });
+            let is_failed = rows.is_err();
+            if sender.blocking_send(rows).is_err() || is_failed {
+                return;
+            }
+        }
+    });
+    Ok(receiver)
+}
+
+/// The objects on these lines as rows; otherwise the first line that is none, counted from 1, and why.
+fn objects_of(lines: &[Vec<u8>], format: &ValueFormat) -> Result<RecordBatch, (usize, String)> {
+    for (line, text) in lines.iter().enumerate() {
+        // A decoder of values takes an empty one for a null.
+        if text.trim_ascii().is_empty() {
+            return Err((line.saturating_add(1), not_json_object(text)));
+        }
+    }
+    let values = BinaryViewArray::from_iter_values(lines);
+    format.rows_of(&values).map_err(|error| match error {
+        Error::Row { row, detail } => (row.saturating_add(1), detail),
+        other => (1, other.to_string()),
+    })
 }
 
 fn parquet(file: Option<&Path>) -> Result<Tables> {

@@ -1,28 +1,33 @@
 //! The command line: `ottla broker | topics | groups | transactions | configs | cluster | produce | consume | scan
-//! | tier | doctor | bench`.
+//! | tier | doctor | bench | completion`.
 //!
 //! Thin: it reads arguments, calls the client and the broker, and writes results. Results go to
-//! standard output, everything else to standard error. Exit status: 0 on success, 1 when something
-//! failed (one line says what, and the remedy if there is one), 2 when the arguments, or a setting
-//! given in them, are wrong. A reader that closes the pipe ends the program quietly. The same code
-//! is the `ottla` binary and the console script of the Python package.
+//! standard output, everything else to standard error. One line says what failed, and the remedy if
+//! there is one; the exit status (`status`) says of which kind it is. A reader that closes the pipe ends the
+//! program quietly. The same code is the `ottla` binary and the console script of the Python package.
 
 mod bench;
 mod broker;
 mod cluster;
+mod completion;
 mod configs;
 mod csv;
 mod doctor;
 mod groups;
 mod input;
+mod members;
 mod options;
 mod output;
 mod produce;
 mod read;
 mod signals;
+mod status;
+mod taking;
 mod tier;
+mod topic_facts;
 mod topics;
 mod transactions;
+mod values;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write};
@@ -32,6 +37,7 @@ use clap::builder::{
 };
 use clap::{Parser, Subcommand};
 
+use self::status::Status;
 use crate::error::Error;
 use crate::types::PartitionIndex;
 
@@ -45,7 +51,13 @@ impl ValueParserFactory for PartitionIndex {
 
 /// An event-streaming engine that speaks Apache Kafka and Arrow.
 #[derive(Debug, Parser)]
-#[command(name = "ottla", version, about, arg_required_else_help = true)]
+#[command(
+    name = "ottla",
+    version,
+    about,
+    arg_required_else_help = true,
+    after_help = status::HELP
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -84,7 +96,19 @@ enum Command {
     Doctor(doctor::DoctorArguments),
     /// Measure the speed of writing and reading.
     Bench(bench::BenchArguments),
+    /// Write the script by which a shell completes commands and options.
+    #[command(long_about = COMPLETION)]
+    Completion(completion::CompletionArguments),
 }
+
+/// The help of `ottla completion`.
+const COMPLETION: &str = "\
+Write the script by which a shell completes commands and options.
+
+bash:        eval \"$(ottla completion bash)\" in ~/.bashrc
+zsh:         eval \"$(ottla completion zsh)\" in ~/.zshrc, after compinit
+fish:        ottla completion fish > ~/.config/fish/completions/ottla.fish
+powershell:  ottla completion powershell | Out-String | Invoke-Expression in $PROFILE";
 
 /// Why a command ended early.
 #[derive(Debug)]
@@ -93,10 +117,28 @@ enum Failure {
     Error(Error),
     /// The arguments are wrong or contradict each other.
     Usage(String),
+    /// Data do not have the format they are said to have.
+    Data(Error),
     /// Standard output or a file could not be written.
     Output(io::Error),
     /// The error has already been reported.
     Told,
+    /// The command did its work, and has reported that something is not in order.
+    Found,
+}
+
+impl Failure {
+    /// An error of reading input: what is wrong with what was read is about data, anything else about
+    /// the reading.
+    fn data(error: Error) -> Self {
+        match &error {
+            Error::InvalidArgument(_) => Self::Data(error),
+            Error::Io { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
+                Self::Data(error)
+            }
+            _ => Self::Error(error),
+        }
+    }
 }
 
 type CommandResult = Result<(), Failure>;
@@ -152,6 +194,7 @@ async fn dispatch(command: Command) -> CommandResult {
         Command::Tier(command) => tier::run(command).await,
         Command::Doctor(arguments) => doctor::run(arguments).await,
         Command::Bench(arguments) => bench::run(arguments).await,
+        Command::Completion(arguments) => completion::run::<Arguments>(&arguments),
     }
 }
 
@@ -172,28 +215,33 @@ fn start_logging(default_level: &str) {
 }
 
 fn report(failure: &Failure) -> i32 {
-    let (line, status) = match failure {
-        Failure::Error(error @ (Error::InvalidArgument(_) | Error::Row { .. })) => {
-            (in_options(error.chain()), 2)
-        }
-        Failure::Error(error) => (in_options(error.chain()), 1),
-        Failure::Usage(detail) => (detail.clone(), 2),
-        Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return 0,
-        Failure::Output(error) => (error.to_string(), 1),
-        Failure::Told => return 1,
+    let status = Status::of(failure);
+    let line = match failure {
+        Failure::Error(error) | Failure::Data(error) => Some(in_options(error.chain())),
+        Failure::Usage(detail) => Some(detail.clone()),
+        Failure::Output(error) if status != Status::Done => Some(error.to_string()),
+        Failure::Output(_) | Failure::Told | Failure::Found => None,
     };
-    let line = line.replace('\n', " ");
-    writeln!(io::stderr(), "ottla: {line}").ok();
-    status
+    if let Some(line) = line {
+        writeln!(io::stderr(), "ottla: {}", line.replace('\n', " ")).ok();
+    }
+    status as i32
 }
 
 /// Words a remedy as the program has it: what are arguments in the API are options here.
 fn in_options(text: String) -> String {
-    const REMEDIES: [(&str, &str); 5] = [
+    const REMEDIES: [(&str, &str); 9] = [
         ("; on_error= ", "; --on-error "),
         ("on_data_loss=\"warn\"", "--on-data-loss warn"),
         ("json(framed=True) skips the header", READ_RAW),
-        ("avro(registry=…) and protobuf(registry=…) read such values", READ_RAW),
+        (
+            "avro(registry=…) and protobuf(registry=…) read such values",
+            "--value-format avro or protobuf with --schema-registry reads such values",
+        ),
+        ("name another subject with subject=", "name another subject with --subject"),
+        ("columns_from=\"first\"", "--columns-from first"),
+        ("or pass auto_register=True", "or omit --no-auto-register"),
+        ("exclude=, or pass", "--exclude, or give"),
         // What follows names arguments of Python.
         ("; json(nan=\"null\") writes null for it, json(nan=\"text\") the string", NO_NAN),
     ];

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray, StructArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use arrow::ipc::writer::StreamWriter;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets};
@@ -86,6 +87,8 @@ pub(super) enum RecordFormat {
     Csv,
     /// A Parquet file.
     Parquet,
+    /// An Arrow IPC stream.
+    ArrowIpc,
 }
 
 /// Writes records batch by batch.
@@ -112,6 +115,10 @@ enum Sink {
         out: Option<Box<dyn Write + Send>>,
         writer: Option<Box<parquet::arrow::ArrowWriter<Box<dyn Write + Send>>>>,
     },
+    ArrowIpc {
+        out: Option<Box<dyn Write + Send>>,
+        writer: Option<Box<StreamWriter<Box<dyn Write + Send>>>>,
+    },
 }
 
 fn format_error(error: impl std::fmt::Display) -> Failure {
@@ -137,9 +144,10 @@ impl RecordWriter {
                 }
                 Box::new(io::BufWriter::new(file))
             }
-            None if format == RecordFormat::Parquet && io::stdout().is_terminal() => {
-                let detail =
-                    "Parquet cannot be written to a terminal; use --output-file FILE, or a pipe";
+            None if matches!(format, RecordFormat::Parquet | RecordFormat::ArrowIpc)
+                && io::stdout().is_terminal() =>
+            {
+                let detail = "this output is not for a terminal; use --output-file FILE, or a pipe";
                 return Err(Failure::Usage(detail.to_owned()));
             }
             None => Box::new(io::BufWriter::new(io::stdout())),
@@ -150,6 +158,7 @@ impl RecordWriter {
             RecordFormat::Json => Sink::Json(out),
             RecordFormat::Csv => Sink::Csv { out, has_header: false },
             RecordFormat::Parquet => Sink::Parquet { out: Some(out), writer: None },
+            RecordFormat::ArrowIpc => Sink::ArrowIpc { out: Some(out), writer: None },
         };
         Ok(Self { sink, file: synced, written: 0 })
     }
@@ -176,7 +185,10 @@ impl RecordWriter {
                 let rows = flat(&printable(rows)?)?;
                 let builder = arrow::csv::WriterBuilder::new().with_header(!*has_header);
                 *has_header = true;
-                builder.build(&mut *out).write(&rows).map_err(arrow_failure)
+                // Its writer makes a text of an error of the output; a vector has none.
+                let mut lines = Vec::new();
+                builder.build(&mut lines).write(&rows).map_err(arrow_failure)?;
+                out.write_all(&lines).map_err(Failure::from)
             }
             Sink::Parquet { out, writer } => {
                 if writer.is_none()
@@ -190,10 +202,20 @@ impl RecordWriter {
                         .build();
                     let made =
                         parquet::arrow::ArrowWriter::try_new(out, rows.schema(), Some(properties));
-                    *writer = Some(Box::new(made.map_err(format_error)?));
+                    *writer = Some(Box::new(made.map_err(parquet_failure)?));
                 }
                 match writer {
-                    Some(writer) => writer.write(rows).map_err(format_error),
+                    Some(writer) => writer.write(rows).map_err(parquet_failure),
+                    None => Ok(()),
+                }
+            }
+            Sink::ArrowIpc { out, writer } => {
+                if let Some(out) = out.take() {
+                    let made = StreamWriter::try_new(out, &rows.schema()).map_err(arrow_failure)?;
+                    *writer = Some(Box::new(made));
+                }
+                match writer {
+                    Some(writer) => writer.write(rows).map_err(arrow_failure),
                     None => Ok(()),
                 }
             }
@@ -205,6 +227,9 @@ impl RecordWriter {
         match &mut self.sink {
             Sink::Value(out) | Sink::Json(out) | Sink::Csv { out, .. } => {
                 out.flush().map_err(Failure::from)
+            }
+            Sink::ArrowIpc { writer, .. } => {
+                writer.as_mut().map_or(Ok(()), |writer| writer.flush()).map_err(arrow_failure)
             }
             Sink::Table { .. } | Sink::Parquet { .. } => Ok(()),
         }
@@ -239,7 +264,7 @@ impl RecordWriter {
             }
             Sink::Parquet { out, writer } => match (writer, out, schema) {
                 (Some(writer), ..) => {
-                    let mut out = writer.into_inner().map_err(format_error)?;
+                    let mut out = writer.into_inner().map_err(parquet_failure)?;
                     out.flush().map_err(Failure::from)
                 }
                 (None, Some(out), Some(schema)) => {
@@ -247,11 +272,28 @@ impl RecordWriter {
                     let writer = parquet::arrow::ArrowWriter::try_new(out, schema, None);
                     let mut out = writer
                         .and_then(parquet::arrow::ArrowWriter::into_inner)
-                        .map_err(format_error)?;
+                        .map_err(parquet_failure)?;
                     out.flush().map_err(Failure::from)
                 }
                 _ => Ok(()),
             },
+            Sink::ArrowIpc { out, writer } => {
+                let writer = match (writer, out, schema) {
+                    (Some(writer), ..) => Some(*writer),
+                    (None, Some(out), Some(schema)) => {
+                        Some(StreamWriter::try_new(out, schema).map_err(arrow_failure)?)
+                    }
+                    _ => None,
+                };
+                match writer {
+                    // The mark of its end is written, too.
+                    Some(writer) => {
+                        let mut out = writer.into_inner().map_err(arrow_failure)?;
+                        out.flush().map_err(Failure::from)
+                    }
+                    None => Ok(()),
+                }
+            }
         }?;
         sync(file.as_ref())
     }
@@ -265,6 +307,17 @@ fn sync(file: Option<&File>) -> CommandResult {
 fn arrow_failure(error: arrow::error::ArrowError) -> Failure {
     match error {
         arrow::error::ArrowError::IoError(_, error) => Failure::Output(error),
+        other => format_error(other),
+    }
+}
+
+/// The same of Parquet's writer.
+fn parquet_failure(error: parquet::errors::ParquetError) -> Failure {
+    match error {
+        parquet::errors::ParquetError::External(source) => match source.downcast::<io::Error>() {
+            Ok(error) => Failure::Output(*error),
+            Err(source) => format_error(source),
+        },
         other => format_error(other),
     }
 }

@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::Schema;
 use bytes::Bytes;
 use clap::Args;
 use indicatif::ProgressBar;
 
 use super::csv::{CsvTypes, RowLines};
-use super::input::{self, InputFormat};
+use super::input::{self, InputFormat, Rows};
 use super::options::{Connection, TopicName, key_value};
 use super::output::{note, progress_bar, thousands};
+use super::values::{WriteAs, WritingArguments, json_rows_for};
 use super::{CommandResult, Failure};
 use crate::client::producer::{Delivery, Producer};
 use crate::client::{ProducerRecord, TableWriter, WriteReport};
@@ -38,17 +40,25 @@ pub(super) struct ProduceArguments {
     /// With lines: the text between the key and the value.
     #[arg(long, value_name = "TEXT", conflicts_with = "key")]
     key_separator: Option<String>,
-    /// With CSV and Parquet: the column that is the value, instead of a JSON object of all columns.
-    #[arg(long, value_name = "NAME")]
+    /// With CSV and Parquet: the column that is the value, instead of something made of all columns.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["value_format", "exclude"])]
     value: Option<String>,
+    #[command(flatten)]
+    values: WritingArguments,
+    /// With CSV and Parquet: the columns that are not part of the value, separated by commas.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    exclude: Vec<String>,
     /// With CSV and Parquet: the column that is the timestamp.
     #[arg(long, value_name = "NAME")]
     timestamp: Option<String>,
     /// With CSV: infer from the first rows which columns are numbers, booleans or times; a number
     /// loses what is not part of it, such as leading zeros. A column with whole numbers that a
     /// float64 would round is text. Without it, all columns are text.
-    #[arg(long)]
+    #[arg(long, overrides_with = "no_infer")]
     infer: bool,
+    /// With CSV: leave columns as text that --schema does not name, which is the default.
+    #[arg(long, overrides_with = "infer")]
+    no_infer: bool,
     /// With CSV: the types of columns, for example id=int64,amount=float64 (text, int64, uint64,
     /// float64, bool, date, timestamp).
     #[arg(long, value_name = "NAME=TYPE,…", value_delimiter = ',', value_parser = key_value)]
@@ -70,8 +80,11 @@ pub(super) async fn run(arguments: ProduceArguments) -> CommandResult {
     let topic = arguments.topic.get()?;
     let file = arguments.file.as_deref().filter(|file| *file != Path::new("-"));
     let format = arguments.format.unwrap_or_else(|| InputFormat::of(file));
-    let is_table = matches!(format, InputFormat::Csv | InputFormat::Parquet);
     check(&arguments, format)?;
+    let source = match &arguments.value {
+        Some(column) => ValueSource::Column(column.clone()),
+        None => arguments.values.source(arguments.exclude.clone())?,
+    };
     let mut config = arguments.connection.config()?;
     if let Some(codec) = &arguments.compression_type {
         config.set("compression.type", codec)?;
@@ -82,10 +95,11 @@ pub(super) async fn run(arguments: ProduceArguments) -> CommandResult {
     let client = crate::client::Client::connect(config)?;
     let producer = Arc::new(client.producer()?);
     let bar = if file.is_some() { progress_bar(0, "records") } else { ProgressBar::hidden() };
-    let written = if is_table {
-        write_table(&arguments, &producer, topic, file, format, &bar).await
+    let input = Input { file, format };
+    let written = if arguments.makes_values(format) {
+        write_table(&arguments, &producer, topic, input, source, &bar).await
     } else {
-        write_lines(&arguments, &producer, topic, file, format, &bar).await
+        write_lines(&arguments, &producer, topic, input, &bar).await
     };
     bar.finish_and_clear();
     let written = match written {
@@ -101,64 +115,114 @@ pub(super) async fn run(arguments: ProduceArguments) -> CommandResult {
     Ok(())
 }
 
+/// What is read.
+#[derive(Clone, Copy)]
+struct Input<'a> {
+    file: Option<&'a Path>,
+    format: InputFormat,
+}
+
+impl ProduceArguments {
+    /// Whether values are made of columns; otherwise each line is a value.
+    fn makes_values(&self, format: InputFormat) -> bool {
+        match format {
+            InputFormat::Lines => false,
+            // Objects are JSON already.
+            InputFormat::Json => self.values.kind().is_some_and(|kind| kind != WriteAs::Json),
+            InputFormat::Csv | InputFormat::Parquet => true,
+        }
+    }
+}
+
 fn check(arguments: &ProduceArguments, format: InputFormat) -> CommandResult {
     let is_table = matches!(format, InputFormat::Csv | InputFormat::Parquet);
-    let misplaced = if is_table && arguments.key_separator.is_some() {
+    let typed = arguments.infer || arguments.no_infer || !arguments.schema.is_empty();
+    let misplaced = if format != InputFormat::Lines && arguments.key_separator.is_some() {
         Some("--key-separator applies to lines only; use --key COLUMN")
     } else if !is_table && arguments.value.is_some() {
         Some("--value applies to CSV and Parquet only")
     } else if !is_table && arguments.timestamp.is_some() {
         Some("--timestamp applies to CSV and Parquet only")
-    } else if format != InputFormat::Csv && (arguments.infer || !arguments.schema.is_empty()) {
-        Some("--infer and --schema apply to CSV only")
+    } else if !is_table && !arguments.exclude.is_empty() {
+        Some("--exclude applies to CSV and Parquet only")
+    } else if format != InputFormat::Csv && typed {
+        Some("--infer, --no-infer and --schema apply to CSV only")
     } else if format == InputFormat::Lines && arguments.key.is_some() {
         Some("--key names a column; lines have none: use --key-separator TEXT")
+    } else if format == InputFormat::Lines && arguments.values.kind().is_some() {
+        Some("lines are values as they are; --value-format applies to JSON, CSV and Parquet")
+    } else if format == InputFormat::Json && arguments.values.kind() == Some(WriteAs::ArrowIpc) {
+        Some("JSON has no types for --value-format arrow-ipc; use CSV with --schema, or Parquet")
     } else {
         None
     };
     misplaced.map_or(Ok(()), |detail| Err(Failure::Usage(detail.to_owned())))
 }
 
+/// Rows of a file, and what they become.
+async fn rows(
+    arguments: &ProduceArguments,
+    topic: &str,
+    Input { file, format }: Input<'_>,
+    source: ValueSource,
+    lines: &RowLines,
+) -> Result<(Rows, ValueSource), Failure> {
+    if format != InputFormat::Json {
+        let types = CsvTypes {
+            is_inferred: arguments.infer,
+            named: arguments.schema.clone(),
+            timestamp: arguments.timestamp.clone(),
+        };
+        return Ok((input::tables(file, format, types, lines)?, source));
+    }
+    // The schema says what the members are.
+    let topic = topic.to_owned();
+    let settled = tokio::task::spawn_blocking(move || {
+        let alone = source.without_table()?;
+        if alone.is_settled() { Ok(alone) } else { alone.settle(&topic, &Schema::empty(), &[]) }
+    });
+    let source = settled.await.map_err(std::io::Error::other)??;
+    let Some(objects) = json_rows_for(&source)? else {
+        let detail = "JSON needs a schema for this --value-format: add --value-schema FILE, or \
+                      register one";
+        return Err(Failure::Usage(detail.to_owned()));
+    };
+    Ok((input::objects(file, objects)?, source))
+}
+
 async fn write_table(
     arguments: &ProduceArguments,
     producer: &Arc<Producer>,
     topic: &str,
-    file: Option<&Path>,
-    format: InputFormat,
+    input: Input<'_>,
+    source: ValueSource,
     bar: &ProgressBar,
 ) -> Result<u64, Failure> {
-    let types = CsvTypes {
-        is_inferred: arguments.infer,
-        named: arguments.schema.clone(),
-        timestamp: arguments.timestamp.clone(),
-    };
     let lines = RowLines::default();
-    let mut tables = input::tables(file, format, types, &lines)?;
+    let file = input.file;
+    let (mut tables, source) = rows(arguments, topic, input, source, &lines).await?;
     let options = WriteOptions {
         key: arguments.key.clone(),
         timestamp: arguments.timestamp.clone(),
         partition: arguments.partition.map_or(PartitionSource::Partitioner, PartitionSource::Fixed),
-        value: match &arguments.value {
-            Some(column) => ValueSource::Column(column.clone()),
-            None => ValueSource::json(Vec::new()),
-        },
+        value: source,
         ..WriteOptions::default()
     };
     let mut writer = TableWriter::start(Arc::clone(producer), topic, options).await?;
     let written = async {
         while let Some(rows) = tables.recv().await {
-            let rows = rows?;
+            let rows = rows.map_err(Failure::data)?;
             writer.write(&rows).await?;
             bar.inc(rows.num_rows() as u64);
         }
-        writer.finish().await
+        Ok::<_, Failure>(writer.finish().await?)
     };
     let report = match written.await {
         Ok(report) => report,
-        Err(error) => {
+        Err(failure) => {
             bar.finish_and_clear();
             tell_acknowledged(&writer.abandon(true).await);
-            return Err(in_file(error, input::name(file), &lines).into());
+            return Err(in_file(failure, input::name(file), &lines));
         }
     };
     if let Some(expired) = &report.expired {
@@ -170,13 +234,13 @@ async fn write_table(
     Ok(report.rows)
 }
 
-/// An error that names the line of a row, as those do that are found while the file is read.
-fn in_file(error: Error, file: &Path, lines: &RowLines) -> Error {
-    match error {
-        Error::Row { row, detail } => match lines.line_of(row) {
+/// A failure that names the line of a row, as those do that are found while the file is read.
+fn in_file(failure: Failure, file: &Path, lines: &RowLines) -> Failure {
+    match failure {
+        Failure::Error(Error::Row { row, detail }) => Failure::Data(match lines.line_of(row) {
             Some(line) => Error::invalid(format!("{}, line {line}: {detail}", file.display())),
             None => Error::Row { row, detail },
-        },
+        }),
         other => other,
     }
 }
@@ -198,8 +262,7 @@ async fn write_lines(
     arguments: &ProduceArguments,
     producer: &Producer,
     topic: &str,
-    file: Option<&Path>,
-    format: InputFormat,
+    Input { file, format }: Input<'_>,
     bar: &ProgressBar,
 ) -> Result<u64, Failure> {
     let mut lines = input::lines(file)?;
@@ -208,7 +271,7 @@ async fn write_lines(
     let (mut number, mut acknowledged) = (0, 0);
     let sent = async {
         while let Some(some) = lines.recv().await {
-            for line in some? {
+            for line in some.map_err(Failure::data)? {
                 number += 1;
                 let (key, value) = split(arguments, format, line, number)?;
                 let record = ProducerRecord {
@@ -250,12 +313,17 @@ async fn write_lines(
 }
 
 /// Why a line is refused.
-fn not_json_object(line: &[u8]) -> String {
+pub(super) fn not_json_object(line: &[u8]) -> String {
     match serde_json::from_slice::<serde_json::Value>(line) {
         Ok(_) => format!("it is JSON, but not an object: {}", excerpt(line, 0)),
         Err(_) if line.trim_ascii().is_empty() => "it is empty, and not a JSON object".to_owned(),
         Err(_) => not_json(line),
     }
+}
+
+/// What is wrong with a line.
+const fn data(detail: String) -> Failure {
+    Failure::Data(Error::InvalidArgument(detail))
 }
 
 /// The key and the value of a line.
@@ -267,15 +335,13 @@ fn split(
 ) -> Result<(Option<Bytes>, Bytes), Failure> {
     if format == InputFormat::Json {
         let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&line)
-            .map_err(|_internals| {
-                Error::invalid(format!("line {number}: {}", not_json_object(&line)))
-            })?;
+            .map_err(|_internals| data(format!("line {number}: {}", not_json_object(&line))))?;
         let key = match &arguments.key {
             None => None,
             Some(name) => match object.get(name) {
                 None => {
                     let detail = format!("line {number} has no member {name:?} for the key");
-                    return Err(Error::invalid(detail).into());
+                    return Err(data(detail));
                 }
                 Some(serde_json::Value::Null) => None,
                 Some(serde_json::Value::String(text)) => Some(Bytes::from(text.clone())),
@@ -288,7 +354,7 @@ fn split(
                         "line {number}: the key {other} is not a string, 64-bit integer, boolean or \
                          null, so it cannot be written in the same way in every line"
                     );
-                    return Err(Error::invalid(detail).into());
+                    return Err(data(detail));
                 }
             },
         };
@@ -303,7 +369,7 @@ fn split(
         Some(place) => Ok((Some(line.slice(..place)), line.slice(place + separator.len()..))),
         None => {
             let detail = format!("line {number} has no {separator:?} between key and value");
-            Err(Error::invalid(detail).into())
+            Err(data(detail))
         }
     }
 }

@@ -1,40 +1,22 @@
 //! `ottla scan` and `ottla consume`.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use arrow::array::{AsArray as _, RecordBatch};
-use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use clap::{Args, ValueEnum};
-use tokio::time::Instant;
 
+use super::members;
 use super::options::{Connection, TopicName};
 use super::output::{RecordFormat, RecordWriter, note, progress_bar};
 use super::signals::Signals;
+use super::taking::{Letters, Patience, Taken};
+use super::values::{ReadAs, ReadingArguments};
 use super::{CommandResult, Failure};
-use crate::client::{
-    AutoOffsetReset, Bound, Client, GroupConsumer, GroupOptions, GroupProtocol, OffsetAndMetadata,
-    OnDataLoss, PollOptions, Polled, Scan, ScanOptions, StartAt, Subscription,
-};
-use crate::columnar::{DecodeOptions, Decoded, KeyFormat, OnError, ValueFormat};
-use crate::types::{Offset, PartitionIndex, TopicPartition};
+use crate::client::{Bound, Client, OnDataLoss, PollOptions, Scan, ScanOptions, StartAt};
+use crate::columnar::{DecodeOptions, KeyFormat, OnError};
+use crate::types::{PartitionIndex, TopicPartition};
 
-const TOPIC: &str = "topic";
-const PARTITION: &str = "partition";
-const OFFSET: &str = "offset";
-
-/// How values are decoded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Values {
-    /// Bytes; written as text where they are UTF-8, otherwise as hexadecimal digits.
-    #[default]
-    Raw,
-    /// Text; bytes that are not UTF-8 are errors.
-    Text,
-    /// JSON objects, one column per member.
-    Json,
-}
+/// The most bytes of records that become one batch of many rows: the number of rows says little about its size.
+const MANY_ROWS_BYTES: usize = 16 << 20;
 
 /// What to do with a value that cannot be decoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -49,22 +31,25 @@ enum Errors {
 }
 
 #[derive(Debug, Args)]
-struct ReadArguments {
+pub(super) struct ReadArguments {
     #[command(flatten)]
-    topic: TopicName,
+    pub(super) topic: TopicName,
     /// A partition. May be given several times. Default: all.
     #[arg(long = "partition", value_name = "INDEX")]
-    partitions: Vec<PartitionIndex>,
+    pub(super) partitions: Vec<PartitionIndex>,
     /// The columns, separated by commas: topic, partition, offset, timestamp, timestamp_type, key,
-    /// value, headers, or members of JSON values.
+    /// value, headers, or those of decoded values.
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     columns: Option<Vec<String>>,
-    /// How values are decoded.
-    #[arg(long, value_enum, default_value_t)]
-    value_format: Values,
+    #[command(flatten)]
+    values: ReadingArguments,
     /// What to do with a value that cannot be decoded.
     #[arg(long, value_enum, default_value_t)]
     on_error: Errors,
+    /// Write records whose values cannot be decoded to this topic, unchanged, with headers that say where they
+    /// were and why, and leave them out.
+    #[arg(long, value_name = "TOPIC", conflicts_with = "on_error")]
+    dead_letters: Option<String>,
     /// read_committed, the default, leaves out what transactions aborted, and ends before one that is open;
     /// read_uncommitted reads all.
     #[arg(long, value_name = "LEVEL")]
@@ -72,15 +57,15 @@ struct ReadArguments {
     /// raise, or warn and go on, when requested records are gone.
     #[arg(long, value_name = "WHAT")]
     on_data_loss: Option<String>,
-    /// Stop after this many records.
+    /// Stop after this many records that were written; with arrow-ipc, after this many rows.
     #[arg(long, value_name = "COUNT")]
-    max_messages: Option<u64>,
+    pub(super) max_messages: Option<u64>,
     /// The most rows in a table.
     #[arg(long, default_value_t = 20, value_name = "COUNT")]
-    max_rows: usize,
+    pub(super) max_rows: usize,
     /// Write to this file instead of standard output.
     #[arg(long, value_name = "FILE")]
-    output_file: Option<PathBuf>,
+    pub(super) output_file: Option<PathBuf>,
     #[command(flatten)]
     connection: Connection,
 }
@@ -103,14 +88,14 @@ pub(super) struct ScanArguments {
     #[arg(long)]
     offsets: bool,
     #[command(flatten)]
-    reading: ReadArguments,
+    pub(super) reading: ReadArguments,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct ConsumeArguments {
     /// Start at the first record instead of at the records that arrive from now on.
     #[arg(long, conflicts_with = "from")]
-    from_beginning: bool,
+    pub(super) from_beginning: bool,
     /// The start; same values as in scan.
     #[arg(long, value_name = "BOUND", allow_hyphen_values = true)]
     from: Option<String>,
@@ -123,19 +108,20 @@ pub(super) struct ConsumeArguments {
     group: Option<String>,
     /// classic or consumer.
     #[arg(long, value_name = "PROTOCOL", default_value = "classic", requires = "group")]
-    group_protocol: String,
-    /// Stop when no record arrived for this many milliseconds.
+    pub(super) group_protocol: String,
+    /// Stop when no record arrived for this many milliseconds; the time in which a member of a group has no
+    /// partitions because it joins, or others do, does not count.
     #[arg(long, value_name = "MS")]
-    timeout_ms: Option<u64>,
+    pub(super) timeout_ms: Option<u64>,
     /// How to write the records.
     #[arg(long, value_enum, default_value = "value")]
-    output: RecordFormat,
+    pub(super) output: RecordFormat,
     #[command(flatten)]
-    reading: ReadArguments,
+    pub(super) reading: ReadArguments,
 }
 
 impl ReadArguments {
-    fn client(&self) -> Result<Client, Failure> {
+    pub(super) fn client(&self) -> Result<Client, Failure> {
         let mut config = self.connection.config()?;
         if let Some(level) = &self.isolation_level {
             config.set("isolation.level", level)?;
@@ -146,49 +132,70 @@ impl ReadArguments {
         Ok(Client::connect(config)?)
     }
 
-    fn decode(&self, output: RecordFormat) -> DecodeOptions {
+    pub(super) fn decode(&self, output: RecordFormat) -> Result<DecodeOptions, Failure> {
+        let kind = self.values.kind();
         let only = |names: &[&str]| Some(names.iter().map(|&name| name.to_owned()).collect());
-        let columns = match (&self.columns, output, self.value_format) {
-            (Some(columns), ..) => Some(columns.clone()),
-            (None, RecordFormat::Value, Values::Raw | Values::Text) => only(&["value"]),
-            (None, RecordFormat::Table | RecordFormat::Csv, Values::Raw | Values::Text) => {
+        let columns = match (&self.columns, output) {
+            (Some(columns), _) => Some(columns.clone()),
+            (None, _) if kind.has_columns() => None,
+            (None, RecordFormat::Value) => only(&["value"]),
+            (None, RecordFormat::Table | RecordFormat::Csv) => {
                 only(&["partition", "offset", "timestamp", "key", "value"])
             }
-            (None, ..) => None,
+            (None, _) => None,
         };
-        DecodeOptions {
+        let has_many_rows = kind == ReadAs::ArrowIpc;
+        let decode = DecodeOptions {
             columns,
             key: KeyFormat::Raw,
-            value: match self.value_format {
-                Values::Raw => ValueFormat::Raw,
-                Values::Text => ValueFormat::Text,
-                Values::Json => ValueFormat::json_inferred(),
+            value: self.values.format()?,
+            on_error: match (&self.dead_letters, self.on_error) {
+                (Some(_), _) => OnError::SetAside,
+                (None, Errors::Raise) => OnError::Raise,
+                (None, Errors::Null) => OnError::Null,
+                (None, Errors::Column) => OnError::Column,
             },
-            on_error: match self.on_error {
-                Errors::Raise => OnError::Raise,
-                Errors::Null => OnError::Null,
-                Errors::Column => OnError::Column,
-            },
-            views: output != RecordFormat::Parquet,
+            max_bytes: if has_many_rows { MANY_ROWS_BYTES } else { usize::MAX },
+            // Files that are kept are for every reader.
+            views: !matches!(output, RecordFormat::Parquet | RecordFormat::ArrowIpc),
+            offsets: self.max_messages.is_some(),
             ..DecodeOptions::default()
+        };
+        if self.dead_letters.is_some() && !decode.may_fail() {
+            let detail = "--dead-letters takes what cannot be decoded, and raw values need no decoding; add \
+                          --value-format";
+            return Err(Failure::Usage(detail.to_owned()));
         }
+        Ok(decode)
     }
 
-    fn check(&self, output: RecordFormat) -> CommandResult {
-        if output == RecordFormat::Value && self.value_format == Values::Json {
-            let detail = "--output value writes the bytes unchanged; use --output json with \
-                          --value-format json";
+    pub(super) fn check(&self, output: RecordFormat) -> CommandResult {
+        if output == RecordFormat::Value && self.values.kind().has_columns() {
+            let detail = "--output value writes the bytes of values as they are; use --output json, or another \
+                          output with columns, with this --value-format";
+            return Err(Failure::Usage(detail.to_owned()));
+        }
+        if self.dead_letters.as_deref() == Some(self.topic.get()?) {
+            let detail = "--dead-letters names the topic that is read";
             return Err(Failure::Usage(detail.to_owned()));
         }
         Ok(())
     }
 
-    fn scan_options(&self, start: Bound, end: Bound, output: RecordFormat) -> ScanOptions {
+    pub(super) async fn letters(&self, client: &Client) -> Result<Letters, Failure> {
+        Letters::to(self.dead_letters.as_deref(), client).await
+    }
+
+    pub(super) fn writer(&self, output: RecordFormat) -> Result<RecordWriter, Failure> {
+        RecordWriter::open(output, self.output_file.as_deref(), self.max_rows)
+    }
+
+    fn scan_options(&self, (start, end): (Bound, Bound), decode: DecodeOptions) -> ScanOptions {
         ScanOptions {
             start,
             end,
             partitions: Some(self.partitions.clone()).filter(|chosen| !chosen.is_empty()),
-            decode: self.decode(output),
+            decode,
             ..ScanOptions::default()
         }
     }
@@ -224,8 +231,9 @@ async fn read_range(
 ) -> CommandResult {
     reading.check(output)?;
     let topic = reading.topic.get()?;
+    let decode = reading.decode(output)?;
     let client = reading.client()?;
-    let scan = client.scan(topic, reading.scan_options(start, end, output)).await;
+    let scan = client.scan(topic, reading.scan_options((start, end), decode)).await;
     let scan = client.admin().named(topic, scan).await?;
     say_held_back(&scan);
     if only_offsets {
@@ -238,7 +246,8 @@ async fn read_range(
         }
         return super::output::write_json(&offsets);
     }
-    let mut writer = RecordWriter::open(output, reading.output_file.as_deref(), reading.max_rows)?;
+    let mut letters = reading.letters(&client).await?;
+    let mut writer = reading.writer(output)?;
     let mut reader = scan.read()?;
     let total = u64::try_from(scan.offsets().count()).unwrap_or(0);
     let bar = if reading.output_file.is_some() {
@@ -249,15 +258,18 @@ async fn read_range(
     let mut left = reading.max_messages.unwrap_or(u64::MAX);
     while left > 0 {
         let Some(decoded) = reader.next().await? else { break };
-        let rows = decoded.rows.num_rows().min(usize::try_from(left).unwrap_or(usize::MAX));
-        writer.write(&decoded.rows.slice(0, rows))?;
-        left -= rows as u64;
+        let taken = Taken::of(decoded, left);
+        letters.send(&taken).await?;
+        writer.write(&taken.rows)?;
+        left = left.saturating_sub(taken.rows.num_rows() as u64);
         bar.set_position(u64::try_from(reader.progress().offsets_done).unwrap_or(0));
     }
     bar.finish_and_clear();
     // Without any value there is nothing to infer columns from, and nothing to write.
     let schema = reader.schema().await.ok();
-    writer.finish(schema.as_deref())
+    writer.finish(schema.as_deref())?;
+    letters.tell();
+    Ok(())
 }
 
 pub(super) async fn consume(arguments: ConsumeArguments) -> CommandResult {
@@ -279,14 +291,16 @@ pub(super) async fn consume(arguments: ConsumeArguments) -> CommandResult {
         return Err(Failure::Usage(detail.to_owned()));
     }
     if let Some(group) = &arguments.group {
-        return consume_in_group(&arguments, group).await;
+        return members::consume(&arguments, group).await;
     }
     let topic = reading.topic.get()?;
+    let decode = reading.decode(arguments.output)?;
     let client = reading.client()?;
     // Bounds are resolved as for a scan that ends now, and reading starts where it would.
-    let options = reading.scan_options(start, Bound::Latest, arguments.output);
+    let options = reading.scan_options((start, Bound::Latest), decode.clone());
     let scan = client.admin().named(topic, client.scan(topic, options).await).await?;
-    let mut consumer = client.consumer(reading.decode(arguments.output))?;
+    let mut letters = reading.letters(&client).await?;
+    let mut consumer = client.consumer(decode)?;
     let starts: Vec<(TopicPartition, StartAt)> = scan
         .offsets()
         .partitions
@@ -294,146 +308,30 @@ pub(super) async fn consume(arguments: ConsumeArguments) -> CommandResult {
         .map(|(&index, range)| (TopicPartition::new(topic, index), StartAt::Offset(range.start)))
         .collect();
     consumer.assign(&starts).await?;
-    let mut writer =
-        RecordWriter::open(arguments.output, reading.output_file.as_deref(), reading.max_rows)?;
+    let mut writer = reading.writer(arguments.output)?;
     let mut left = reading.max_messages.unwrap_or(u64::MAX);
-    let patience = arguments.timeout_ms.map(Duration::from_millis);
-    let mut last = Instant::now();
+    let mut patience = Patience::new(arguments.timeout_ms);
     let mut signals = Signals::listen()?;
     while left > 0 {
-        let max_wait = patience.unwrap_or(Duration::from_secs(1)).min(Duration::from_secs(1));
+        let max_wait = patience.max_wait();
         let polled = tokio::select! {
             biased;
             () = signals.wait() => break,
             polled = consumer.poll(PollOptions { max_wait, fill: false }) => polled?,
         };
         if let Some(decoded) = polled {
-            let rows = decoded.rows.num_rows().min(usize::try_from(left).unwrap_or(usize::MAX));
-            writer.write(&decoded.rows.slice(0, rows))?;
+            let taken = Taken::of(decoded, left);
+            letters.send(&taken).await?;
+            writer.write(&taken.rows)?;
             writer.flush()?;
-            left -= rows as u64;
-            last = Instant::now();
-        } else if patience.is_some_and(|patience| last.elapsed() >= patience) {
-            note(&format!("no record arrived for {} ms", arguments.timeout_ms.unwrap_or(0)));
+            left = left.saturating_sub(taken.rows.num_rows() as u64);
+            patience.restart();
+        } else if patience.is_over() {
+            patience.check(&client)?;
             break;
         }
     }
-    writer.finish(None)
-}
-
-async fn consume_in_group(arguments: &ConsumeArguments, group: &str) -> CommandResult {
-    let reading = &arguments.reading;
-    if !reading.partitions.is_empty() {
-        let detail = "a group assigns the partitions itself; omit either --partition or --group";
-        return Err(Failure::Usage(detail.to_owned()));
-    }
-    let client = reading.client()?;
-    let mut config = client.config().consumer.clone();
-    if arguments.from_beginning {
-        config.auto_offset_reset = Some(AutoOffsetReset::Earliest);
-    }
-    let topics = Subscription::Topics(vec![reading.topic.get()?.to_owned()]);
-    let mut options = GroupOptions::new(group, topics);
-    options.protocol = GroupProtocol::parse(&arguments.group_protocol)?;
-    let mut decode = reading.decode(arguments.output);
-    let shown = decode.columns.clone();
-    if let (Some(columns), true) = (&mut decode.columns, reading.max_messages.is_some()) {
-        // For the offsets of a batch that is only written in part.
-        for needed in [TOPIC, PARTITION, OFFSET] {
-            if !columns.iter().any(|column| column == needed) {
-                columns.push(needed.to_owned());
-            }
-        }
-    }
-    let mut consumer = client.group_consumer_with(config, options, decode)?;
-    let written = write_members_rows(arguments, &mut consumer, shown.map(|all| all.len())).await;
-    let closed = consumer.close().await;
-    written.and(closed.map_err(Failure::from))
-}
-
-/// Writes what arrives, and commits it once it is in the file: a batch at a time, or, in a format
-/// that is nothing before its end, at the end. SIGINT and SIGTERM are such an end. `columns` is how many were asked for;
-/// none means all.
-async fn write_members_rows(
-    arguments: &ConsumeArguments,
-    consumer: &mut GroupConsumer,
-    columns: Option<usize>,
-) -> CommandResult {
-    let reading = &arguments.reading;
-    let mut writer =
-        RecordWriter::open(arguments.output, reading.output_file.as_deref(), reading.max_rows)?;
-    let mut left = reading.max_messages.unwrap_or(u64::MAX);
-    let patience = arguments.timeout_ms.map(Duration::from_millis);
-    let mut done = BTreeMap::new();
-    let mut last = Instant::now();
-    let mut signals = Signals::listen()?;
-    while left > 0 {
-        let max_wait = patience.unwrap_or(Duration::from_secs(1)).min(Duration::from_secs(1));
-        let polled = tokio::select! {
-            biased;
-            () = signals.wait() => break,
-            polled = consumer.poll(PollOptions { max_wait, fill: false }) => polled?,
-        };
-        match polled {
-            Some(Polled::Batch(decoded)) => {
-                let count = decoded.rows.num_rows();
-                let taken = count.min(usize::try_from(left).unwrap_or(usize::MAX));
-                let rows = decoded.rows.slice(0, taken);
-                let shown: Vec<usize> = (0..columns.unwrap_or(rows.num_columns())).collect();
-                let shown = rows.project(&shown).map_err(std::io::Error::other)?;
-                writer.write(&shown)?;
-                done.extend(if taken < count { ends_of(&rows) } else { ends(&decoded) });
-                if writer.persist()? {
-                    consumer.handle().commit(&std::mem::take(&mut done)).await?;
-                }
-                tracing::debug!(rows = taken, "rows taken over");
-                left -= taken as u64;
-                last = Instant::now();
-            }
-            Some(Polled::Assigned(partitions)) => note(&format!("assigned {}", list(&partitions))),
-            Some(Polled::Revoked(partitions)) => note(&format!("revoked {}", list(&partitions))),
-            Some(Polled::Lost { partitions, reason }) => {
-                note(&format!("lost {}: {reason}", list(&partitions)));
-            }
-            Some(Polled::CaughtUp) => break,
-            None if patience.is_some_and(|patience| last.elapsed() >= patience) => {
-                note(&format!("no record arrived for {} ms", arguments.timeout_ms.unwrap_or(0)));
-                break;
-            }
-            // The log, which is on standard error as well, says whom the member waits for.
-            Some(Polled::Waiting(_)) | None => {}
-        }
-    }
     writer.finish(None)?;
-    Ok(consumer.handle().commit(&done).await?)
-}
-
-fn list(partitions: &[TopicPartition]) -> String {
-    let names: Vec<String> = partitions.iter().map(ToString::to_string).collect();
-    if names.is_empty() { "no partitions".to_owned() } else { names.join(", ") }
-}
-
-/// Where reading continues after a batch.
-fn ends(decoded: &Decoded) -> BTreeMap<TopicPartition, OffsetAndMetadata> {
-    let ends = decoded.progress.iter().map(|one| (one.partition.clone(), one.next.into()));
-    ends.collect()
-}
-
-/// Where reading continues after rows that have the topic, partition and offset columns.
-fn ends_of(rows: &RecordBatch) -> BTreeMap<TopicPartition, OffsetAndMetadata> {
-    let mut ends = BTreeMap::new();
-    let (Some(topics), Some(partitions), Some(offsets)) =
-        (rows.column_by_name(TOPIC), rows.column_by_name(PARTITION), rows.column_by_name(OFFSET))
-    else {
-        return ends;
-    };
-    let Ok(topics) = arrow::compute::cast(topics, &DataType::Utf8) else { return ends };
-    let topics = topics.as_string::<i32>();
-    let partitions = partitions.as_primitive::<Int32Type>();
-    let offsets = offsets.as_primitive::<Int64Type>();
-    for row in 0..rows.num_rows() {
-        let partition = TopicPartition::new(topics.value(row), partitions.value(row));
-        ends.insert(partition, Offset(offsets.value(row)).next().into());
-    }
-    ends
+    letters.tell();
+    Ok(())
 }

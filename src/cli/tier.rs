@@ -113,7 +113,7 @@ fn verify(arguments: &VerifyArguments) -> CommandResult {
     write_files(arguments.output, &intact)?;
     if damaged > 0 {
         note(&format!("{damaged} of {} files are damaged", paths.len()));
-        return Err(Failure::Told);
+        return Err(Failure::Found);
     }
     Ok(())
 }

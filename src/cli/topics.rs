@@ -6,10 +6,10 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::options::{Connection, Format, TopicName, TopicNames, key_value, to_map};
-use super::output::{ids, note, write_json, write_line, write_rows};
-use super::{CommandResult, Failure};
-use crate::client::admin::{ConfigChange, ConfigSource, NewTopic, Resource};
-use crate::client::{Client, TopicInfo};
+use super::output::{note, write_line, write_rows};
+use super::{CommandResult, Failure, topic_facts};
+use crate::client::TopicInfo;
+use crate::client::admin::{ConfigChange, NewTopic, Resource};
 use crate::error::ErrorCode;
 
 #[derive(Debug, Subcommand)]
@@ -18,7 +18,8 @@ pub(super) enum TopicsCommand {
     Create(CreateArguments),
     /// List the topics.
     List(ListArguments),
-    /// Show partitions, leaders, replicas and the settings that differ from the defaults.
+    /// Show partitions, leaders, replicas, offsets, how many records there are at most, sizes, and the settings
+    /// that differ from the defaults.
     Describe(DescribeArguments),
     /// Add partitions, or change settings.
     Alter(AlterArguments),
@@ -166,67 +167,7 @@ async fn describe(arguments: &DescribeArguments) -> CommandResult {
         }
         described
     };
-    let mut documents = Vec::new();
-    for topic in topics {
-        let configs = overrides(&client, &topic.name).await?;
-        match arguments.output {
-            Format::Json => documents.push(document(&topic, &configs)),
-            Format::Table => write_topic(&topic, &configs)?,
-        }
-    }
-    if arguments.output == Format::Json { write_json(&Value::Array(documents)) } else { Ok(()) }
-}
-
-/// The settings of the topic that were set on it.
-async fn overrides(client: &Client, topic: &str) -> Result<BTreeMap<String, String>, Failure> {
-    let described = client.admin().describe_configs(&[Resource::topic(topic)], false).await?;
-    let entries = described.into_iter().next().transpose()?.unwrap_or_default();
-    let own = entries.into_iter().filter(|entry| entry.source == ConfigSource::Topic);
-    Ok(own.map(|entry| (entry.name, entry.value.unwrap_or_default())).collect())
-}
-
-fn document(topic: &TopicInfo, configs: &BTreeMap<String, String>) -> Value {
-    let partition = |info: &crate::client::PartitionInfo| {
-        json!({
-            "partition": info.partition,
-            "leader": info.leader.map(|leader| leader.0),
-            "leader_epoch": info.leader_epoch.0,
-            "replicas": ids(&info.replicas),
-            "isr": ids(&info.isr),
-            "offline": ids(&info.offline),
-        })
-    };
-    json!({
-        "topic": &*topic.name,
-        "id": topic.id.to_string(),
-        "is_internal": topic.is_internal,
-        "configs": configs,
-        "partitions": topic.partitions.iter().map(partition).collect::<Vec<_>>(),
-    })
-}
-
-fn write_topic(topic: &TopicInfo, configs: &BTreeMap<String, String>) -> CommandResult {
-    let set: Vec<String> = configs.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    write_line(&format!(
-        "{}  id {}  partitions {}  {}",
-        topic.name,
-        topic.id,
-        topic.partition_count(),
-        set.join(" ")
-    ))?;
-    let row = |info: &crate::client::PartitionInfo| {
-        vec![
-            json!(info.partition),
-            info.leader.map_or_else(|| json!("none"), |leader| json!(leader.0)),
-            json!(info.leader_epoch.0),
-            ids(&info.replicas),
-            ids(&info.isr),
-            ids(&info.offline),
-        ]
-    };
-    let rows: Vec<Vec<Value>> = topic.partitions.iter().map(row).collect();
-    let header = ["partition", "leader", "leader epoch", "replicas", "isr", "offline"];
-    write_rows(Format::Table, &header, &rows)
+    topic_facts::write(&client, &topics, arguments.output).await
 }
 
 async fn alter(arguments: &AlterArguments) -> CommandResult {

@@ -734,6 +734,44 @@ fn bad_values_are_set_aside_whole() {
 }
 
 #[test]
+fn each_row_that_is_kept_has_its_partition_and_offset() {
+    let values: [Option<&[u8]>; 3] = [Some(br#"{"a": 1}"#), Some(b"nonsense"), Some(b"{}")];
+    let chunk =
+        |partition| FetchedBytes::whole(tp(partition), batch_of(&values, BatchOptions::default()));
+    let options = DecodeOptions {
+        value: ValueFormat::json(vec![Field::new("a", DataType::Int64, true)].into()),
+        on_error: OnError::SetAside,
+        offsets: true,
+        ..DecodeOptions::default()
+    };
+    let outputs = decode_all(vec![chunk(3), chunk(5)], options).unwrap();
+    let mut found = Vec::new();
+    for output in outputs {
+        let mut offsets = output.offsets.as_ref().unwrap().values().iter().copied();
+        for (partition, count) in output.origins {
+            found.extend(offsets.by_ref().take(count).map(|offset| (partition.clone(), offset)));
+        }
+        assert_eq!(offsets.next(), None);
+    }
+    assert_eq!(found, [(tp(3), 0), (tp(3), 2), (tp(5), 0), (tp(5), 2)]);
+}
+
+#[test]
+fn values_from_elsewhere_become_rows_or_are_named() {
+    let fields = vec![Field::new("a", DataType::Int64, true)];
+    let format =
+        ValueFormat::Json(JsonFormat { extra: Extra::Error, ..JsonFormat::given(fields.into()) });
+    let values = |texts: &[&str]| BinaryViewArray::from_iter_values(texts);
+    let rows = format.rows_of(&values(&[r#"{"a": 1}"#, "{}"])).unwrap();
+    assert_eq!((rows.num_rows(), rows.column(0).null_count()), (2, 1));
+    for bad in [r#"{"a": 1.5}"#, r#"{"b": 1}"#, "x"] {
+        let error = format.rows_of(&values(&["{}", bad])).unwrap_err();
+        assert!(matches!(error, Error::Row { row: 1, .. }), "{error}");
+    }
+    assert!(ValueFormat::Raw.rows_of(&values(&["x"])).is_err());
+}
+
+#[test]
 fn text_that_is_no_text_is_an_error_of_its_row() {
     let chunk = FetchedBytes::whole(
         tp(0),

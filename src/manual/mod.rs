@@ -4,6 +4,7 @@
 //! - [`compatibility`]: APIs and versions served, and what differs from Apache Kafka.
 //! - [`performance`]: the aims, the measurements, and why they differ where they do.
 //! - [`types`]: which Arrow types each value format carries, and what comes back.
+//! - [`command_line`]: exit statuses, formats of values, and groups on the command line.
 //! - [`engines`]: reading and writing topics with Dask, Ray and Spark.
 //! - [`glossary`]: one meaning per word.
 //! - [`decisions`]: why things are as they are, as numbered records.
@@ -19,6 +20,9 @@ pub mod performance {}
 
 #[doc = include_str!("types.md")]
 pub mod types {}
+
+#[doc = include_str!("command_line.md")]
+pub mod command_line {}
 
 #[doc = include_str!("engines.md")]
 pub mod engines {}

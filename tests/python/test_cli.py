@@ -73,6 +73,54 @@ def test_topics_are_altered(program: Program, topic: str) -> None:
     assert "INVALID_PARTITIONS" in fewer.stderr
 
 
+def test_a_topic_is_described_with_offsets_and_sizes(program: Program, topic: str) -> None:
+    lines = "".join(f"{number}\n" for number in range(10))
+    program.run("produce", topic, "--partition", "1", stdin=lines)
+    [described] = program.json("topics", "describe", topic, "--output", "json")
+    empty, filled = described["partitions"]
+    assert [empty[one] for one in ("start", "end", "records_at_most")] == [0, 0, 0]
+    assert [filled[one] for one in ("start", "end", "records_at_most")] == [0, 10, 10]
+    assert filled["last_stable_offset"] == 10
+    assert filled["fewer_records_by"] == []
+    assert empty["size_bytes"] == 0
+    assert filled["size_bytes"] > 10
+    assert filled["replica_size_bytes"] == {"1": filled["size_bytes"]}
+    assert described["broker_configs"]["min.insync.replicas"] == "1"
+    told = program.run("topics", "describe", topic).stdout
+    assert "records 10  size" in told
+    assert "min.insync.replicas=1" in told
+    assert "≤" not in told
+
+
+def test_a_number_of_records_may_be_a_bound(
+    program: Program, server: BrokerProcess, topic: str
+) -> None:
+    lines = "".join(f"{number}\n" for number in range(3))
+    program.run("produce", topic, "--partition", "0", stdin=lines)
+    with ottla.connect(server.bootstrap) as kafka, kafka.transactional(topic) as producer:
+        with producer.transaction() as done:
+            done.send(topic, "x", partition=1).result(30)
+        [described] = program.json("topics", "describe", topic, "--output", "json")
+        plain, transactional = described["partitions"]
+        assert (plain["records_at_most"], plain["fewer_records_by"]) == (3, [])
+        # A record, and the marker of its transaction.
+        assert transactional["records_at_most"] == 2
+        assert transactional["fewer_records_by"] == ["transactions"]
+        open_one = producer.transaction().__enter__()
+        open_one.send(topic, "y", partition=0).result(30)
+        [described] = program.json("topics", "describe", topic, "--output", "json")
+        held = described["partitions"][0]
+        assert (held["end"], held["last_stable_offset"]) == (4, 3)
+        assert held["fewer_records_by"] == ["transactions"]
+        told = program.run("topics", "describe", topic).stdout
+        assert "records ≤ 6" in told
+        assert "≤ at most: transactions" in told
+    program.run("topics", "alter", topic, "--config", "cleanup.policy=compact")
+    [described] = program.json("topics", "describe", topic, "--output", "json")
+    reasons = [partition["fewer_records_by"] for partition in described["partitions"]]
+    assert reasons == [["compaction", "transactions"]] * 2
+
+
 def test_settings_are_described_and_altered(program: Program, topic: str) -> None:
     entity = ["--topic", topic]
     program.run("configs", "alter", *entity, "--add-config", "max.message.bytes=4096")
@@ -133,7 +181,7 @@ def test_a_scan_tells_its_offsets(program: Program, topic: str) -> None:
 def test_values_that_are_no_json_objects_are_told(program: Program, topic: str) -> None:
     program.run("produce", topic, "--partition", "0", stdin="hello\n[1]\n")
     scan = ("scan", topic, "--value-format", "json", "--output", "json")
-    failed = program.run(*scan, status=1)
+    failed = program.run(*scan, status=3)
     assert f"{topic}-0 at offset 0: the value is not JSON, see position 0: hello" in failed.stderr
     told = program.run(*scan, "--on-error", "column").stdout.splitlines()
     errors = [json.loads(line)["error"] for line in told]
@@ -182,7 +230,7 @@ def test_files_are_written_as_they_are_or_refused(
     assert produced("lines.gz", gzip.compress(b"one\ntwo\n")) == ["one", "two"]
     xz = tmp_path / "a.csv.xz"
     xz.write_bytes(lzma.compress(rows))
-    refused = program.run("produce", topic, "--file", str(xz), status=1)
+    refused = program.run("produce", topic, "--file", str(xz), status=3)
     assert "compressed with xz" in refused.stderr
     table = pyarrow.table({"at": [datetime(2013, 1, 1, tzinfo=timezone.utc)]})
     pyarrow.parquet.write_table(table, tmp_path / "old.parquet")
@@ -203,7 +251,7 @@ def test_an_empty_line_of_csv_is_a_null_or_refused(
     rows = program.run("scan", topic, "--output", "value").stdout.splitlines()
     assert rows == ['{"a":"1"}', '{"a":null}', '{"a":"3"}']
     path.write_text("a,b\n1,2\n\n3,4\n\n")
-    refused = program.run(*produce, status=2)
+    refused = program.run(*produce, status=3)
     assert "a.csv, line 3: it is empty, but the header names 2 columns" in refused.stderr
     path.write_text("a,b\n1,2\n\n")
     program.run(*produce)
@@ -213,16 +261,18 @@ def test_an_empty_line_of_csv_is_a_null_or_refused(
 def test_errors_of_input_name_the_line_and_an_option(
     program: Program, topic: str, tmp_path: Path
 ) -> None:
-    def refusal(name: str, text: str, *options: str) -> str:
+    def refusal(name: str, text: str, *options: str, status: int = 3) -> str:
         path = tmp_path / name
         path.write_text(text)
-        return program.run("produce", topic, "--file", str(path), *options, status=2).stderr
+        produce = ("produce", topic, "--file", str(path), *options)
+        return program.run(*produce, status=status).stderr
 
     rows = 'n,t\n1,"two\nlines"\nabc,x\n'
     told = 'a.csv, line 4: column "n": abc is not an int64'
     assert told in refusal("a.csv", rows, "--schema", "n=int64")
     times = "t,n\n2026-01-01T00:00:00Z,1\nsoon,2\n"
-    assert "--schema t=timestamp, or --infer" in refusal("a.csv", times, "--timestamp", "t")
+    told = refusal("a.csv", times, "--timestamp", "t", status=2)
+    assert "--schema t=timestamp, or --infer" in told
     told = 'line 3: column "t": soon is not an ISO 8601 time'
     assert told in refusal("a.csv", times, "--timestamp", "t", "--schema", "t=timestamp")
     early = 't,n\n2026-01-01T00:00:00Z,"1\n"\n1901-01-01T00:00:00Z,2\n'
@@ -233,10 +283,10 @@ def test_errors_of_input_name_the_line_and_an_option(
     assert "line 2: it is JSON, but not an object: [1]" in refusal("a.json", "{}\n[1]\n")
     assert "line 2: it is empty" in refusal("a.json", "{}\n\n{}\n")
     pyarrow.parquet.write_table(pyarrow.table({"x": [float("nan")]}), tmp_path / "a.parquet")
-    told = program.run("produce", topic, "--file", str(tmp_path / "a.parquet"), status=2).stderr
+    told = program.run("produce", topic, "--file", str(tmp_path / "a.parquet"), status=3).stderr
     assert "JSON has no NaN; replace it in the file" in told
     assert "json(" not in told
-    lost = program.run("scan", topic, "--from", '{"0":99}', status=1).stderr
+    lost = program.run("scan", topic, "--from", '{"0":99}', status=6).stderr
     assert "tolerate the loss with --on-data-loss warn" in lost
 
 
@@ -273,7 +323,6 @@ def test_a_reader_that_leaves_ends_it_quietly(program: Program, topic: str, comm
         (["topics", "delete", "no-such-topic"], "no-such-topic"),
         (["topics", "create", "a/b"], "INVALID_TOPIC_EXCEPTION"),
         (["broker", "start", "--config", "/no/such/file"], "/no/such/file"),
-        (["broker", "start", "--in-memory", "-o", "no.such.setting=1"], "no.such.setting"),
     ],
 )
 def test_what_fails_ends_with_1_and_one_line(
@@ -288,7 +337,7 @@ def test_what_fails_ends_with_1_and_one_line(
 
 def test_a_broker_that_is_not_there_is_named(program: Program) -> None:
     [port] = free_ports(1)
-    failed = program.run("topics", "list", "--bootstrap-server", f"127.0.0.1:{port}", status=1)
+    failed = program.run("topics", "list", "--bootstrap-server", f"127.0.0.1:{port}", status=5)
     assert f"127.0.0.1:{port}" in failed.stderr
 
 
@@ -303,6 +352,7 @@ def test_a_broker_that_is_not_there_is_named(program: Program) -> None:
         ["scan", "t", "--from", "nonsense"],
         ["scan", "t", "-X", "no.such.setting=1"],
         ["configs", "describe"],
+        ["broker", "start", "--in-memory", "-o", "no.such.setting=1"],
     ],
 )
 def test_wrong_arguments_end_with_2(program: Program, arguments: list[str]) -> None:
@@ -312,7 +362,9 @@ def test_wrong_arguments_end_with_2(program: Program, arguments: list[str]) -> N
 
 
 def test_help_and_version_are_no_failures(program: Program) -> None:
-    assert "Usage: ottla" in program.run("--help").stdout
+    told = program.run("--help").stdout
+    assert "Usage: ottla" in told
+    assert "Exit status:" in told
     assert program.run("--version").stdout.startswith("ottla ")
     assert "--offsets" in program.run("scan", "--help").stdout
 
@@ -383,7 +435,7 @@ def test_a_missing_topic_is_named_with_the_nearest(program: Program) -> None:
 def test_what_was_acknowledged_of_lines_is_counted(program: Program) -> None:
     topic = f"counted-{uuid.uuid4()}"
     lines = '{"id": 1}\n{"id": 2}\nthree\n'
-    failed = program.run("produce", topic, "--format", "json", stdin=lines, status=2)
+    failed = program.run("produce", topic, "--format", "json", stdin=lines, status=3)
     assert "line 3: the value is not JSON" in failed.stderr
     assert "2 records were acknowledged" in failed.stderr
     assert len(program.run("scan", topic, "--output", "value").stdout.splitlines()) == 2
@@ -391,7 +443,7 @@ def test_what_was_acknowledged_of_lines_is_counted(program: Program) -> None:
 
 def test_what_does_not_decode_names_the_option(program: Program) -> None:
     program.run("produce", "undecodable", stdin="no JSON\n")
-    failed = program.run("scan", "undecodable", "--value-format", "json", status=1)
+    failed = program.run("scan", "undecodable", "--value-format", "json", status=3)
     assert "--on-error offers" in failed.stderr
     assert "on_error=" not in failed.stderr
 
@@ -433,7 +485,7 @@ def test_doctor_tells_a_broker_that_starts_from_one_that_wants_tls(
 ) -> None:
     starting = Starting(server.bootstrap)
     with starting.listener:
-        done = program.run("doctor", starting.address, status=1)
+        done = program.run("doctor", starting.address, status=4)
     assert "FAIL metadata" in done.stdout
     assert "most likely it is still starting" in done.stdout
     assert "TLS" not in done.stdout
@@ -447,9 +499,9 @@ def test_csv_is_not_rounded_and_not_guessed(program: Program, topic: str, tmp_pa
     rows = program.run("scan", topic, "--output", "value").stdout.splitlines()
     assert rows == ['{"n":"9007199254740993","m":1.0}', '{"n":"0.5","m":2.5}']
     path.write_text("n,m\n" + "0.5,1\n" * 1000 + "9007199254740993,1\n")
-    refused = program.run(*produce, "--infer", status=2)
+    refused = program.run(*produce, "--infer", status=3)
     told = 'a.csv, line 1002: column "n": 9007199254740993 is not equal to a float64'
     assert told in refused.stderr
     path.write_text('n,m\n"x"y,1\n')
-    refused = program.run(*produce, status=2)
+    refused = program.run(*produce, status=3)
     assert "a.csv, line 2: field 1 goes on behind its closing quote" in refused.stderr

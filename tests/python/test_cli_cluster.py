@@ -111,7 +111,7 @@ def test_partitions_are_moved(cluster: ottla.Cluster) -> None:
         cluster.kill(4)
         until(kafka, lambda described: any(one.fenced for one in described.brokers))
         program.run("reassign", "t:0=1,2,4", "--no-wait")
-        timed_out = program.run("reassign", "t:0=2,1,4", "--timeout", "1", status=1)
+        timed_out = program.run("reassign", "t:0=2,1,4", "--timeout", "1", status=5)
         assert "still being copied" in timed_out.stderr
         (open_,) = program.json("reassign", "--list")
         assert (open_["topic"], open_["partition"], open_["adding"]) == ("t", 0, [4])
@@ -286,7 +286,7 @@ def test_voters_come_and_go(tmp_path: Path) -> None:
         assert "ottla cluster voters remove 4" in refused
         assert program.json("voters", "remove", "4")["directory_id"] == directories[4]
         # Nobody is where the others would be sent, and nothing has changed.
-        refused = program.run("voters", "add", "4", "--endpoint", "127.0.0.1:1", status=1).stderr
+        refused = program.run("voters", "add", "4", "--endpoint", "127.0.0.1:1", status=5).stderr
         assert "does not answer at 127.0.0.1:1" in refused
         again = program.json("voters", "add", "4")
         assert again["voters"] == [1, 2, 3, 4]

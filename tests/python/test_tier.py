@@ -111,7 +111,7 @@ def test_exported_files_are_verified(program: Program, topic: str, tmp_path: Pat
         byte = file.read(1)
         file.seek(200)
         file.write(bytes([byte[0] ^ 1]))
-    refused = program.run("verify", str(tmp_path), status=1)
+    refused = program.run("verify", str(tmp_path), status=4)
     assert path in refused.stderr
     assert "1 of 2 files are damaged" in refused.stderr
 

@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     // A client is its parts together; each builds on a connection.
     &["_client"],
     &["_topic"],
-    &["_admin", "_consumer", "_tabling", "_transactions", "_windowing"],
+    &["_admin", "_consumer", "_tabling", "_transactions", "_watching", "_windowing"],
     &["_topic_table", "_windows"],
     &["_groups", "_reader", "_scanning", "_writing"],
     &["_scan"],

@@ -79,7 +79,7 @@ impl Findings {
             let findings: Vec<Value> = self.list.iter().map(one).collect();
             write_json(&json!({"ok": is_good, "findings": findings}))?;
         }
-        if is_good { Ok(()) } else { Err(Failure::Told) }
+        if is_good { Ok(()) } else { Err(Failure::Found) }
     }
 }
 
@@ -225,6 +225,6 @@ mod tests {
         findings.good("name", "fine".to_owned()).unwrap();
         assert!(findings.list.iter().all(|finding| finding.is_good));
         findings.bad("leaders", "none".to_owned(), "start them").unwrap();
-        assert!(matches!(findings.end(), Err(Failure::Told)));
+        assert!(matches!(findings.end(), Err(Failure::Found)));
     }
 }

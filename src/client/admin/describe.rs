@@ -1,6 +1,6 @@
 //! Describing the cluster, its log directories, producers and features.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Admin, check};
 use crate::client::admin::types::{ActiveProducer, ClusterDescription, Feature, LogDir};
@@ -8,7 +8,9 @@ use crate::client::cluster::Lane;
 use crate::client::errors;
 use crate::error::{ErrorCode, Result};
 use crate::protocol::Str;
-use crate::protocol::messages::describe_log_dirs::{DescribeLogDirsRequest, DescribeLogDirsResult};
+use crate::protocol::messages::describe_log_dirs::{
+    DescribableLogDirTopic, DescribeLogDirsRequest, DescribeLogDirsResult,
+};
 use crate::protocol::messages::describe_producers::{DescribeProducersRequest, TopicRequest};
 use crate::types::{NodeId, Offset, ProducerId, Sequence, TimestampMs, TopicPartition};
 
@@ -62,13 +64,39 @@ impl Admin {
     pub async fn describe_log_dirs(&self) -> Result<Vec<LogDir>> {
         let mut directories = Vec::new();
         for broker in self.broker_ids().await? {
-            let route = self.cluster.route(broker, Lane::Control).await?;
-            let request = DescribeLogDirsRequest { topics: None };
-            let response = route.call(request, self.timeout()).await?;
-            check(response.error_code, None, || format!("log directories of broker {broker}"))?;
-            directories.extend(response.results.into_iter().map(|result| log_dir(broker, result)));
+            directories.extend(self.log_dirs(broker, None).await?);
         }
         Ok(directories)
+    }
+
+    /// The log directories of a broker, with those of these partitions that are in them.
+    ///
+    /// # Errors
+    ///
+    /// When the broker does not answer.
+    pub async fn describe_log_dirs_of(
+        &self,
+        broker: NodeId,
+        partitions: &BTreeSet<TopicPartition>,
+    ) -> Result<Vec<LogDir>> {
+        let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+        for one in partitions {
+            topics.entry(&one.topic).or_default().push(one.partition.0);
+        }
+        let topic =
+            |(name, partitions)| DescribableLogDirTopic { topic: Str::from(name), partitions };
+        self.log_dirs(broker, Some(topics.into_iter().map(topic).collect())).await
+    }
+
+    async fn log_dirs(
+        &self,
+        broker: NodeId,
+        topics: Option<Vec<DescribableLogDirTopic>>,
+    ) -> Result<Vec<LogDir>> {
+        let route = self.cluster.route(broker, Lane::Control).await?;
+        let response = route.call(DescribeLogDirsRequest { topics }, self.timeout()).await?;
+        check(response.error_code, None, || format!("log directories of broker {broker}"))?;
+        Ok(response.results.into_iter().map(|result| log_dir(broker, result)).collect())
     }
 
     /// The producers that have state in a partition.

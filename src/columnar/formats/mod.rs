@@ -24,17 +24,18 @@ pub(super) mod writing;
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Fields, Schema};
-use arrow::record_batch::RecordBatch;
+use arrow::array::{Array as _, BinaryViewArray};
+use arrow::datatypes::{Field, Fields, Schema};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use crate::columnar::write::encode::WriteOptions;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use avro::{AvroFormat, AvroTarget};
 use debezium::DebeziumFormat;
 use ipc::{IpcFormat, IpcTarget};
 use json::{JsonFormat, JsonTarget};
 use protobuf::{ProtobufFormat, ProtobufTarget};
-use reading::{DecodeValues, Probe, ReadFormat};
+use reading::{Columns, DecodeValues, Probe, ReadFormat};
 use registry::SchemaSource;
 use schemas::Unrevealed;
 use writing::{CombineRows, ValueColumn, WriteFormat};
@@ -120,6 +121,29 @@ impl ValueFormat {
     #[must_use]
     pub fn columnless(&self) -> Self {
         self.implementation().columnless()
+    }
+
+    /// The rows of values that come from elsewhere than from records, one row each.
+    ///
+    /// # Errors
+    /// [`Error::Row`] for the first value that does not decode, in whole or in part; an invalid argument for a
+    /// format whose columns are not known, or whose values are no rows.
+    pub fn rows_of(&self, values: &BinaryViewArray) -> Result<RecordBatch> {
+        let no_rows = || Error::invalid("values of this format are no rows with known columns");
+        let fields = self.fields()?.ok_or_else(no_rows)?;
+        let wanted: Vec<usize> = (0..fields.len()).collect();
+        let mut bad = |row, detail| Err(Error::Row { row, detail });
+        let Columns::Done(columns) = self.decoder(&wanted)?.decode(values, &mut bad)? else {
+            return Err(no_rows());
+        };
+        let typed = fields
+            .iter()
+            .zip(&columns)
+            .map(|(field, column)| Field::clone(field).with_data_type(column.data_type().clone()));
+        let schema = Arc::new(Schema::new(typed.collect::<Vec<_>>()));
+        let options = RecordBatchOptions::new().with_row_count(Some(values.len()));
+        RecordBatch::try_new_with_options(schema, columns, &options)
+            .map_err(|error| Error::invalid(format!("could not make rows of values: {error}")))
     }
 
     /// As [`ReadFormat::may_fail`].

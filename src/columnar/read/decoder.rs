@@ -20,6 +20,7 @@ use crate::columnar::formats::ValueFormat;
 use crate::columnar::formats::reading::{Look, Probe};
 use crate::columnar::formats::registry::{SchemaRequest, SchemaSource};
 use crate::error::Result;
+use crate::types::TopicPartition;
 
 /// How the bytes of a key become a column.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,7 +67,7 @@ pub struct DecodeOptions {
     pub on_error: OnError,
     /// Whether text and bytes are view types; plain utf8 and binary otherwise, at a copy.
     pub views: bool,
-    /// Whether [`Decoded::offsets`] is filled.
+    /// Whether [`Decoded::offsets`] and [`Decoded::origins`] are filled.
     pub offsets: bool,
     /// How many threads the caller may decode with; its own default when none. A decoder starts none
     /// itself, and its outputs do not depend on it.
@@ -120,6 +121,8 @@ pub struct Decoded {
     /// The offset of each row, where the options ask for it: whoever cuts rows off finds the
     /// record to go on with there, since offsets may have gaps.
     pub offsets: Option<Int64Array>,
+    /// The partition of each row, as runs of rows; empty unless the options ask for offsets.
+    pub origins: Vec<(TopicPartition, usize)>,
     /// The rows whose values are null, where the rows have fields of decoded values.
     pub tombstones: Tombstones,
     /// As [`DecodeOptions::hides_errors`].

@@ -23,6 +23,7 @@ use crate::columnar::formats::ValueFormat;
 use crate::columnar::formats::reading::{Columns, DecodeValues};
 use crate::columnar::formats::registry::SchemaRequest;
 use crate::error::Result;
+use crate::types::TopicPartition;
 
 /// From filled Kafka columns to an output.
 #[derive(Debug)]
@@ -179,7 +180,7 @@ impl Output {
             Origin::Error => error_column.clone(),
             Origin::Raw => raw.cloned(),
         })?;
-        let offsets = self.offsets.then(|| offsets(assembled, &set_aside_rows));
+        let (offsets, origins) = self.places(assembled, &set_aside_rows);
         let tombstones = self.tombstones(raw);
         let (rows, tombstones, rejected) = if set_aside_rows.is_empty() {
             (batch, tombstones, Vec::new())
@@ -191,8 +192,21 @@ impl Output {
             set_aside((&batch, &tombstones), set_aside_rows, &source)?
         };
         let (progress, hides_errors) = (assembled.progress.clone(), self.hides_errors);
-        let decoded = Decoded { rows, progress, rejected, offsets, tombstones, hides_errors };
+        let decoded =
+            Decoded { rows, progress, rejected, offsets, origins, tombstones, hides_errors };
         Ok(Made::Output(Box::new((decoded, rest))))
+    }
+
+    /// Where the rows are that are not set aside, if that is asked for.
+    fn places(
+        &self,
+        assembled: &Assembled,
+        set_aside: &[(usize, String)],
+    ) -> (Option<Int64Array>, Vec<(TopicPartition, usize)>) {
+        if !self.offsets {
+            return (None, Vec::new());
+        }
+        (Some(offsets(assembled, set_aside)), origins(assembled, set_aside))
     }
 
     /// Those among the rows of these values that only they tell from others.
@@ -247,6 +261,19 @@ fn offsets(assembled: &Assembled, set_aside: &[(usize, String)]) -> Int64Array {
     let bad: BTreeSet<usize> = set_aside.iter().map(|(row, _)| *row).collect();
     let kept = all.values().iter().enumerate().filter(|(row, _)| !bad.contains(row));
     kept.map(|(_, offset)| *offset).collect()
+}
+
+/// The partitions of the rows that are not set aside, as runs.
+fn origins(assembled: &Assembled, set_aside: &[(usize, String)]) -> Vec<(TopicPartition, usize)> {
+    let bad: BTreeSet<usize> = set_aside.iter().map(|(row, _)| *row).collect();
+    let mut row = 0_usize;
+    let mut kept = Vec::with_capacity(assembled.origins.len());
+    for (partition, count) in &assembled.origins {
+        let end = row.saturating_add(*count);
+        kept.push((partition.clone(), count.saturating_sub(bad.range(row..end).count())));
+        row = end;
+    }
+    kept
 }
 
 fn checked_text(

@@ -42,7 +42,6 @@ def spark() -> Iterator[Any]:
         builder = builder.config(name, value)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("OFF")
-    ottla.spark.register(session)
     yield session
     session.stop()
 
@@ -72,6 +71,12 @@ def test_a_dataframe_is_the_scan_of_its_load(spark: Any, kafka: ottla.Client, fi
     kafka.send(filled, "later still", partition=1)
     assert frame.count() == len(wanted) == 18
     assert source(spark.read, kafka, filled).load().count() == 42
+
+
+def test_the_format_may_be_registered_as_well(spark: Any, kafka: ottla.Client, filled: str) -> None:
+    ottla.spark.register(spark)
+    ottla.spark.register(spark)
+    assert source(spark.read, kafka, filled).load().count() == 40
 
 
 def test_every_type_of_spark_keeps_its_values(spark: Any, kafka: ottla.Client, name: str) -> None:

@@ -112,6 +112,8 @@ def admin(kafka: ottla.Client) -> list[str]:
     lag: int | None = kafka.groups["etl"].lag
     kafka.alter_configs("orders", {"retention.ms": None})
     kafka.delete_records("orders", {0: lag or 0})
+    with kafka["orders"].watch(every=timedelta(seconds=5), value="json", groups=["etl"]) as watch:
+        watch.refresh()
     return [name for name in kafka.topics() if name in kafka]
 
 

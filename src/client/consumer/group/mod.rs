@@ -405,6 +405,21 @@ impl GroupConsumer {
         self.finished.retain(|partition, _| held.contains(partition));
     }
 
+    /// Whether the member has all partitions that the group has for it: it has joined, and neither it nor the
+    /// coordinator, which is asked, knows of a rebalance. Until then there may be records that it is handed later.
+    ///
+    /// # Errors
+    ///
+    /// When the coordinator does not answer in time.
+    pub async fn has_its_partitions(&self) -> Result<bool> {
+        let link = &self.handle.link;
+        if !self.has_joined || self.stage.is_some() || !link.view.borrow().is_stable {
+            return Ok(false);
+        }
+        let coordinator = &self.handle.coordinator;
+        settled::is_settled(&coordinator.cluster, &coordinator.id, &link.view).await
+    }
+
     /// The partitions that were handed to the caller and have not been revoked since.
     #[must_use]
     pub fn assignment(&self) -> Vec<TopicPartition> {
