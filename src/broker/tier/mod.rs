@@ -101,7 +101,7 @@ pub(super) fn start(state: &Arc<BrokerState>, tasks: &TaskTracker, stop: &Cancel
         tasks.spawn(async move {
             if prepare(&state, &*store, &stop).await {
                 let tables = tables::keep(&state, &store, &stop);
-                futures::join!(manage(&state, &store, &stop), tables);
+                tokio::join!(manage(&state, &store, &stop), tables);
             }
         });
     }

@@ -259,11 +259,11 @@ impl Known {
     }
 
     fn report(&mut self, topic: &Topic, done: Result<()>) {
-        let topic = &topic.name;
+        let name = &topic.name;
         match done {
             Ok(()) => {
-                if self.failures > 1 {
-                    tracing::info!(%topic, "the Delta table gets on again");
+                if topic.has_table && self.failures > 1 {
+                    tracing::info!(topic = %name, "the Delta table gets on again");
                 }
                 (self.failures, self.pause_until) = (0, None);
             }
@@ -272,10 +272,11 @@ impl Known {
                 let (shortest, longest) = RETRY_INTERVAL;
                 let pause = shortest.saturating_mul(1 << (self.failures - 1).min(10)).min(longest);
                 self.pause_until = Some(Instant::now() + pause);
-                // The first may be somebody who was faster, or a topic that is still being deleted.
-                if self.failures > 1 && self.failures.is_power_of_two() {
+                let has_table = topic.has_table || self.log.table().next_version() > 0;
+                // The first may be a topic of this name that is still being deleted.
+                if has_table && self.failures > 1 && self.failures.is_power_of_two() {
                     tracing::warn!(
-                        %topic, error = %error.chain(),
+                        topic = %name, error = %error.chain(),
                         "the Delta table does not follow the tier, and it is tried again; the tier itself goes on. If the table is damaged, \
                          remove its folder _delta_log, and it is made again"
                     );

@@ -29,6 +29,8 @@ const WRITER_FEATURE: &str = "ottlaTier";
 const CLOSED_FEATURE: &str = "ottlaTableIsOff";
 const TOPIC_ID: &str = "ottla.topic.id";
 const TOPIC_DELETED: &str = "ottla.topic.deleted";
+/// Whoever writes a checkpoint is to leave the commits before it, which brokers read from the first on.
+const KEEPS_COMMITS: (&str, &str) = ("delta.enableExpiredLogCleanup", "false");
 const TOPIC_COLUMN: &str = "topic";
 const PARTITION_COLUMN: &str = "partition";
 
@@ -221,7 +223,7 @@ impl DeltaTable {
         if self.commits == 0 {
             return TableOwner::Nobody;
         }
-        let said = |name| self.metadata.as_ref()?.configuration.get(name);
+        let said = |name: &str| self.metadata.as_ref()?.configuration.get(name);
         match said(TOPIC_ID).and_then(|id| Uuid::parse(id)) {
             None => TableOwner::Stranger,
             Some(id) => TableOwner::Topic { id, is_deleted: said(TOPIC_DELETED).is_some() },
@@ -299,7 +301,7 @@ impl DeltaTable {
     ) -> Result<Option<String>, String> {
         match self.owner() {
             TableOwner::Topic { id, is_deleted } if id == topic_id => {
-                if self.protocol == Some(closed()) && is_deleted >= deleted {
+                if self.protocol == Some(closed()) && (is_deleted || !deleted) {
                     return Ok(None);
                 }
             }
@@ -421,7 +423,10 @@ fn metadata(about: &TableAbout, now: TimestampMs) -> Metadata {
         format: Format::default(),
         schema_string: about.schema.clone(),
         partition_columns: [TOPIC_COLUMN, PARTITION_COLUMN].map(str::to_owned).to_vec(),
-        configuration: BTreeMap::from([(TOPIC_ID.to_owned(), about.topic_id.to_string())]),
+        configuration: BTreeMap::from([
+            (TOPIC_ID.to_owned(), about.topic_id.to_string()),
+            (KEEPS_COMMITS.0.to_owned(), KEEPS_COMMITS.1.to_owned()),
+        ]),
         created_time: Some(now.0),
     }
 }

@@ -39,7 +39,7 @@ fn change(manifest: &mut Manifest, delta: Delta) {
 
 /// Adds a file behind the last one.
 fn add(manifest: &mut Manifest, name: &str) {
-    let end = manifest.content().end_offset().unwrap_or(Offset(manifest.content().reached.0));
+    let end = manifest.content().end_offset().unwrap_or(manifest.content().reached);
     change(manifest, Delta { add: Some(file(end.0, name)), ..Delta::default() });
 }
 
