@@ -25,6 +25,8 @@ use crate::types::{PartitionIndex, TimestampMs, TopicId, Uuid};
 const ADDS_MAX: usize = 1000;
 /// Writers that do not know it leave the table alone: they would rewrite files that carry more than rows.
 const WRITER_FEATURE: &str = "ottlaTier";
+/// Columns that are never null are an invariant, to Spark, which has the table say so.
+const NOT_NULL_FEATURE: &str = "invariants";
 /// Asked of readers, who then say that they do not have it.
 const CLOSED_FEATURE: &str = "ottlaTableIsOff";
 const TOPIC_ID: &str = "ottla.topic.id";
@@ -392,19 +394,22 @@ fn open() -> Protocol {
         min_reader_version: 1,
         min_writer_version: 7,
         reader_features: None,
-        writer_features: Some(BTreeSet::from([WRITER_FEATURE.to_owned()])),
+        writer_features: Some(features([NOT_NULL_FEATURE, WRITER_FEATURE])),
     }
 }
 
 /// What a table asks that nobody is to read.
 fn closed() -> Protocol {
-    let (closed, writer) = (CLOSED_FEATURE.to_owned(), WRITER_FEATURE.to_owned());
     Protocol {
         min_reader_version: 3,
         min_writer_version: 7,
-        reader_features: Some(BTreeSet::from([closed.clone()])),
-        writer_features: Some(BTreeSet::from([closed, writer])),
+        reader_features: Some(features([CLOSED_FEATURE])),
+        writer_features: Some(features([NOT_NULL_FEATURE, CLOSED_FEATURE, WRITER_FEATURE])),
     }
+}
+
+fn features<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
+    names.map(str::to_owned).into()
 }
 
 fn metadata(about: &TableAbout, now: TimestampMs) -> Metadata {

@@ -129,7 +129,7 @@ fn a_table_begins_with_what_it_is_and_its_files() {
     let commits = [commit(changes, ID)];
     let reader = Reader::of(&commits);
     assert_eq!(reader.protocol["minWriterVersion"], 7);
-    assert_eq!(reader.protocol["writerFeatures"], serde_json::json!(["ottlaTier"]));
+    assert_eq!(reader.protocol["writerFeatures"], serde_json::json!(["invariants", "ottlaTier"]));
     assert!(reader.is_open() && reader.protocol.get("readerFeatures").is_none());
     assert_eq!(reader.metadata["id"], "07070707-0707-0707-0707-070707070707");
     assert_eq!(reader.metadata["format"]["provider"], "parquet");
@@ -197,7 +197,7 @@ fn a_closed_table_keeps_its_files_and_opens_again() {
     let reader = Reader::of(&commits);
     assert_eq!(reader.protocol["minReaderVersion"], 3);
     assert_eq!(reader.protocol["readerFeatures"], serde_json::json!(["ottlaTableIsOff"]));
-    let features = serde_json::json!(["ottlaTableIsOff", "ottlaTier"]);
+    let features = serde_json::json!(["invariants", "ottlaTableIsOff", "ottlaTier"]);
     assert_eq!(reader.protocol["writerFeatures"], features);
     assert_eq!(reader.files, paths(0, &manifest), "whatever is removed may be deleted by others");
 
