@@ -433,9 +433,10 @@ fn check_statistics(file: &TierFile, rows: &[Shown]) {
     assert_eq!(high["offset"], rows[rows.len() - 1].offset);
     let known: Vec<i64> = rows.iter().map(|row| row.timestamp).filter(|time| *time != -1).collect();
     assert_eq!(statistics["nullCount"]["timestamp"], rows.len() - known.len());
-    // The year 9999 ends then.
+    // Of the years 0 to 9999.
     let range = known.iter().min().zip(known.iter().max());
-    let range = range.filter(|(first, last)| **first >= 0 && **last < 253_402_300_800_000);
+    let range = range
+        .filter(|(first, last)| **first >= -62_167_219_200_000 && **last < 253_402_300_800_000);
     let said = |values: &serde_json::Value| {
         let text = values.get("timestamp")?.as_str()?;
         Some(chrono::DateTime::parse_from_rfc3339(text).unwrap().timestamp_millis())

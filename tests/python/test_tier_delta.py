@@ -72,7 +72,9 @@ def await_table(node: Node, topic: str = "orders") -> None:
 
 def rows(tier: Path, topic: str = "orders", partition: int = 0) -> list[Record]:
     """Return the rows of a partition as the records that consumers see."""
-    table = DeltaTable(path_of(tier, topic)).to_pyarrow_table([("partition", "=", partition)])
+    table = DeltaTable(path_of(tier, topic)).to_pyarrow_table(
+        filters=[("partition", "=", partition)]
+    )
     found = [
         Record(
             row["offset"],
