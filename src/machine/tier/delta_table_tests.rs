@@ -265,7 +265,7 @@ fn whoever_commits_when_the_table_ends_as_the_manifests_say() {
             match dice.below(8) {
                 0..=2 => add(&mut manifests[partition], &format!("s{step}")),
                 3 if manifests[partition].content().files.len() > 1 => {
-                    doom(&mut manifests[partition])
+                    doom(&mut manifests[partition]);
                 }
                 4 => held.push((table(&commits), partition, manifests[partition].clone())),
                 5 if !held.is_empty() => {
