@@ -14,7 +14,7 @@ __all__ = ["node"]
 def connect() -> duckdb.DuckDBPyConnection:
     [package] = duckdb_extension_delta.__path__
     folder = f"{package}/extensions/v{duckdb.__version__}"
-    connection = duckdb.connect(config={"TimeZone": "UTC"})
+    connection = duckdb.connect()
     connection.load_extension(f"{folder}/delta.duckdb_extension")
     return connection
 
