@@ -72,7 +72,9 @@ pub use replication_config::ReplicationConfig;
 pub use suggest::nearest;
 pub use throttled::ThrottledReplicas;
 pub use tier_config::{TierConfig, TopicTier, check_tier_change, has_tier};
-pub use topic_config::{CleanupPolicy, CompressionType, Durability, TimestampType, TopicConfig};
+pub use topic_config::{
+    CleanupPolicy, CompressionType, Durability, TierTable, TimestampType, TopicConfig,
+};
 pub use transaction_config::TransactionsConfig;
 pub use verification_config::VerificationConfig;
 pub use voters::QuorumVoter;

@@ -45,10 +45,10 @@ fn a_topic_default_and_its_broker_synonym_agree() {
 }
 
 #[test]
-fn the_topic_settings_are_those_of_kafka_and_durability() {
+fn the_topic_settings_are_those_of_kafka_and_two_of_ours() {
     let names: Vec<&str> = definitions(Scope::Topic).iter().map(|one| one.name).collect();
-    assert_eq!(names.len(), 39);
-    assert!(names.contains(&"durability"));
+    assert_eq!(names.len(), 40);
+    assert!(names.contains(&"durability") && names.contains(&"ottla.tier.table"));
 }
 
 #[test]
@@ -462,4 +462,13 @@ fn a_tier_needs_a_place_and_to_be_turned_on() {
     assert!(compacted.unwrap_err().contains("only supports topics with"));
     assert_eq!(resolve(&broker, &[tier, ("cleanup.policy", "")]), Ok(TopicTier::Copied));
     assert!(resolve(&BrokerConfig::default(), &[tier]).unwrap_err().contains("is disabled"));
+    let table = ("ottla.tier.table", "delta");
+    let tables = TopicConfig::resolve(&map(&[tier, table]), &broker).unwrap().tier_table;
+    assert_eq!(tables, TierTable::Delta);
+    for without in [&[table][..], &[table, ("remote.log.delete.on.disable", "true")]] {
+        assert!(
+            resolve(&broker, without).unwrap_err().contains("needs remote.storage.enable=true")
+        );
+    }
+    check_refused(Scope::Topic, "ottla.tier.table", "hudi", "must be one of none, delta");
 }

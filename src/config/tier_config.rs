@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::{BrokerConfig, ConfigError, ConfigMap, TopicConfig, topic_config};
+use super::{BrokerConfig, ConfigError, ConfigMap, TierTable, TopicConfig, topic_config};
 
 const REMOTE_STORAGE: &str = "remote.storage.enable";
 const SYSTEM: &str = "remote.log.storage.system.enable";
 const URL: &str = "ottla.tier.url";
+const TABLE: &str = "ottla.tier.table";
 const DELETES: &str = "remote.log.delete.on.disable";
 
 /// Where the tier of this broker is.
@@ -83,7 +84,14 @@ impl TopicTier {
 /// Checks what a topic with a tier must be like.
 pub(super) fn check_topic(topic: &TopicConfig, broker: &TierConfig) -> Result<(), ConfigError> {
     if !topic.tier.is_enabled() {
-        return Ok(());
+        if topic.tier_table == TierTable::None {
+            return Ok(());
+        }
+        let text = format!(
+            "{TABLE}={} needs {REMOTE_STORAGE}=true: the table is one of the files in the tier",
+            topic.tier_table.name()
+        );
+        return Err(ConfigError::new(TABLE, text));
     }
     let refuse = |text: &str| Err(ConfigError::new(REMOTE_STORAGE, text.to_owned()));
     if broker.url.is_none() {

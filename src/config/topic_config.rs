@@ -74,6 +74,16 @@ words! {
     }
 }
 
+words! {
+    /// `ottla.tier.table`.
+    TierTable {
+        /// None.
+        None = "none",
+        /// A Delta Lake table.
+        Delta = "delta",
+    }
+}
+
 /// `cleanup.policy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CleanupPolicy {
@@ -132,6 +142,8 @@ pub struct TopicConfig {
     pub min_insync_replicas: i32,
     /// `remote.storage.enable`, `remote.log.copy.disable` and `remote.log.delete.on.disable`.
     pub tier: TopicTier,
+    /// `ottla.tier.table`.
+    pub tier_table: TierTable,
     /// `local.retention.bytes`, `local.retention.ms`.
     pub local_retention: LocalRetention,
     /// `retention.bytes`; -1 means no limit.
@@ -192,6 +204,7 @@ impl TopicConfig {
                 get.word("remote.log.copy.disable", parse_boolean)?,
                 get.word("remote.log.delete.on.disable", parse_boolean)?,
             ),
+            tier_table: get.word("ottla.tier.table", TierTable::parse)?,
             local_retention: LocalRetention {
                 bytes: get.number("local.retention.bytes")?,
                 ms: get.number("local.retention.ms")?,

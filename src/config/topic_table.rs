@@ -244,6 +244,14 @@ pub(super) const TOPIC: &[Definition] = &[
         "How many replicas must be in sync for an acks=all record to be accepted."
     ),
     topic!(
+        "ottla.tier.table",
+        String,
+        "none",
+        OneOf(&["none", "delta"]),
+        [],
+        "Which table the files of the topic in the tier are: \"delta\" for a Delta Lake table, \"none\". Ottla's own setting."
+    ),
+    topic!(
         "preallocate",
         Boolean,
         "false",

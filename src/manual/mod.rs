@@ -6,6 +6,7 @@
 //! - [`types`]: which Arrow types each value format carries, and what comes back.
 //! - [`command_line`]: exit statuses, formats of values, and groups on the command line.
 //! - [`engines`]: reading and writing topics with Dask, Ray and Spark.
+//! - [`delta`]: topics in the tier as Delta Lake tables.
 //! - [`glossary`]: one meaning per word.
 //! - [`decisions`]: why things are as they are, as numbered records.
 
@@ -26,6 +27,9 @@ pub mod command_line {}
 
 #[doc = include_str!("engines.md")]
 pub mod engines {}
+
+#[doc = include_str!("delta.md")]
+pub mod delta {}
 
 #[doc = include_str!("glossary.md")]
 pub mod glossary {}
@@ -61,4 +65,5 @@ pub mod glossary {}
 /// - `0027-tables-are-runs-in-files.md`
 /// - `0028-the-tier.md`
 /// - `0029-engines-past-one-machine.md`
+/// - `0030-a-delta-table-follows-the-tier.md`
 pub mod decisions {}

@@ -30,6 +30,7 @@
 
 mod aborted;
 mod blocks;
+mod delta_lake;
 mod footer;
 pub mod names;
 mod numbers;
@@ -46,6 +47,7 @@ mod tests;
 
 pub use aborted::AbortedRanges;
 pub use blocks::{Source, read_range};
+pub use delta_lake::delta_schema;
 pub use reader::{GroupExtent, TierFile};
 pub use section::{About, Totals};
 pub use verify::{check, compare};

@@ -11,6 +11,12 @@ pub fn folder(topic: &str, partition: PartitionIndex) -> String {
     format!("topic={topic}/partition={partition}")
 }
 
+/// The folder with the log of the Delta table of a topic.
+#[must_use]
+pub fn table_log(topic: &str) -> String {
+    format!("topic={topic}/_delta_log")
+}
+
 /// The name of a file with offsets from `base` to before `end`; `tag` tells it from others of the same offsets.
 #[must_use]
 pub fn file_name(base: Offset, end: Offset, topic_id: Uuid, tag: &str) -> String {

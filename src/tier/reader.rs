@@ -118,6 +118,11 @@ impl TierFile {
         self.directory.totals
     }
 
+    /// The row groups, as Parquet describes them.
+    pub(super) fn row_groups(&self) -> &[RowGroupMetaData] {
+        self.parquet.metadata().row_groups()
+    }
+
     /// How many groups of batches it has.
     #[must_use]
     pub fn group_count(&self) -> usize {

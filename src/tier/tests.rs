@@ -444,6 +444,46 @@ fn check_comes_back(log: &MadeLog, limits: GroupLimits) {
     let committed: Vec<Shown> = log.committed().into_iter().map(as_row).collect();
     assert_eq!(totals.rows, committed.len() as u64);
     assert_eq!(rows_of(&file), committed);
+    check_statistics(&file, &committed);
+}
+
+/// What a Delta table says of the file is what its rows are.
+#[track_caller]
+fn check_statistics(file: &TierFile, rows: &[Shown]) {
+    let statistics: serde_json::Value = serde_json::from_str(&file.delta_statistics()).unwrap();
+    assert_eq!(statistics["numRecords"], rows.len());
+    if rows.is_empty() {
+        assert!(statistics["minValues"].as_object().unwrap().is_empty(), "{statistics}");
+        return;
+    }
+    let (low, high) = (&statistics["minValues"], &statistics["maxValues"]);
+    assert_eq!(low["offset"], rows[0].offset);
+    assert_eq!(high["offset"], rows[rows.len() - 1].offset);
+    let known: Vec<i64> = rows.iter().map(|row| row.timestamp).filter(|time| *time != -1).collect();
+    assert_eq!(statistics["nullCount"]["timestamp"], rows.len() - known.len());
+    // Of the years 0 to 9999.
+    let range = known.iter().min().zip(known.iter().max());
+    let range = range
+        .filter(|(first, last)| **first >= -62_167_219_200_000 && **last < 253_402_300_800_000);
+    let said = |values: &serde_json::Value| {
+        let text = values.get("timestamp")?.as_str()?;
+        Some(chrono::DateTime::parse_from_rfc3339(text).unwrap().timestamp_millis())
+    };
+    assert_eq!(said(low).zip(said(high)), range.map(|(first, last)| (*first, *last)));
+}
+
+#[test]
+fn the_schema_of_a_table_has_the_columns_of_files_and_their_path() {
+    let schema: serde_json::Value = serde_json::from_str(&delta_schema().unwrap()).unwrap();
+    let fields = schema["fields"].as_array().unwrap();
+    let names: Vec<_> = fields.iter().map(|field| field["name"].as_str().unwrap()).collect();
+    let expected = ["topic", "partition", "offset", "timestamp", "key", "value", "headers"];
+    assert_eq!(names, expected);
+    let types: Vec<_> = fields.iter().map(|field| field["type"].clone()).collect();
+    assert_eq!(types[..6], ["string", "integer", "long", "timestamp", "binary", "binary"]);
+    let headers = &types[6];
+    assert_eq!((&headers["type"], &headers["containsNull"]), (&"array".into(), &false.into()));
+    assert_eq!(headers["elementType"]["fields"][1]["type"], "binary");
 }
 
 fn any_bytes() -> impl Strategy<Value = Option<Vec<u8>>> {

@@ -47,8 +47,8 @@ fn describe(kind: i8, name: &Str, keys: Option<&[&str]>) -> DescribeConfigsReque
 /// Whether a text is present, since the texts themselves differ.
 fn without_documentation(results: &mut [DescribeConfigsResult]) {
     for result in results {
-        // A setting of ours.
-        result.configs.retain(|config| &*config.name != "durability");
+        // Settings of ours.
+        result.configs.retain(|config| !matches!(&*config.name, "durability" | "ottla.tier.table"));
         result.configs.sort_by(|one, other| one.name.cmp(&other.name));
         for config in &mut result.configs {
             // Apache Kafka leaves out some defaults that have another name.

@@ -7,7 +7,8 @@
 //!                     └────────────── how it went ◀───────────┘
 //! ```
 //!
-//! [`crate::machine::tier`] decides, [`crate::tier`] makes files, [`crate::store`] keeps them.
+//! [`crate::machine::tier`] decides, [`crate::tier`] makes files, [`crate::store`] keeps them. `tables` has the Delta tables of
+//! topics follow the manifests.
 //!
 //! # Invariants
 //!
@@ -25,6 +26,8 @@ mod reading;
 #[cfg(test)]
 mod reading_tests;
 mod shelf;
+mod table_log;
+mod tables;
 mod upload;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,7 +101,8 @@ pub(super) fn start(state: &Arc<BrokerState>, tasks: &TaskTracker, stop: &Cancel
         let (state, store, stop) = (Arc::clone(state), Arc::clone(store), stop.clone());
         tasks.spawn(async move {
             if prepare(&state, &*store, &stop).await {
-                manage(&state, &*store, &stop).await;
+                let tables = tables::keep(&state, &store, &stop);
+                tokio::join!(manage(&state, &store, &stop), tables);
             }
         });
     }
@@ -140,7 +144,7 @@ async fn rest(duration: Duration, stop: &CancellationToken) {
 }
 
 /// Gives each partition with a tier a driver, and has the files of deleted topics removed.
-async fn manage(state: &Arc<BrokerState>, store: &dyn Store, stop: &CancellationToken) {
+async fn manage(state: &Arc<BrokerState>, store: &Arc<dyn Store>, stop: &CancellationToken) {
     let shared = Arc::new(Drivers {
         state: Arc::clone(state),
         uploads: Semaphore::new(1),

@@ -141,6 +141,11 @@ pub(super) async fn note_topic(store: &dyn Store, topic: &str, id: TopicId) -> R
     store.create(&topic_path(id), seal(&entry)?).await.map(drop)
 }
 
+/// Whether a topic has, or had, files that may still be there.
+pub(super) async fn is_noted(store: &dyn Store, id: TopicId) -> Result<bool> {
+    Ok(store.size(&topic_path(id)).await?.is_some())
+}
+
 /// All topics that have, or had, files.
 pub(super) async fn topics(store: &dyn Store) -> Result<Vec<TopicEntry>> {
     let mut found = Vec::new();

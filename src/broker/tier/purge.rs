@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::driver::is_of;
 use super::objects::{TopicEntry, forget_topic, tag, topics};
+use super::tables::close_deleted;
 use crate::broker::blocking::blocking;
 use crate::broker::state::BrokerState;
 use crate::error::{Error, ErrorCode, Result};
@@ -21,10 +22,10 @@ const BARRIER_TIMEOUT_MS: i32 = 30_000;
 /// Deletes the files of deleted topics, but for those in `busy`: somebody may still write some.
 pub(super) async fn purge(
     state: &Arc<BrokerState>,
-    store: &dyn Store,
+    store: &Arc<dyn Store>,
     busy: &BTreeSet<TopicId>,
 ) -> Result<()> {
-    let mut gone = topics(store).await?;
+    let mut gone = topics(&**store).await?;
     let is_gone = |state: &BrokerState, one: &TopicEntry| {
         // A change that is being applied closes the partitions before the image is another one.
         let is_known = state.image().topic_by_id(one.topic_id).is_some();
@@ -49,8 +50,10 @@ pub(super) async fn purge(
         return Err(Error::kafka(ErrorCode::UnknownTopicId, context));
     }
     for one in gone {
-        let files = delete_files(state, store, &one).await?;
-        forget_topic(store, one.topic_id).await?;
+        // Whoever reads the table is told first.
+        close_deleted(store, &one.topic, one.topic_id, state.env().clock.now()).await?;
+        let files = delete_files(state, &**store, &one).await?;
+        forget_topic(&**store, one.topic_id).await?;
         tracing::info!(topic = one.topic, topic_id = %one.topic_id, files, "removed a deleted topic from the tier");
     }
     Ok(())

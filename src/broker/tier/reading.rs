@@ -210,6 +210,15 @@ impl TierReader {
         Ok(None)
     }
 
+    /// Opens a file for its numbers; it is not kept open.
+    ///
+    /// # Errors
+    ///
+    /// As [`TierReader::read`].
+    pub(super) async fn inspect(&self, files: &ColdFiles, entry: &FileEntry) -> Result<TierFile> {
+        self.0.open(&Wanted::new(files, entry)).await.map(|open| open.file)
+    }
+
     async fn file(&self, wanted: &Wanted) -> Result<Arc<OpenFile>> {
         let key = (wanted.key, wanted.entry.name.clone());
         let (inner, wanted) = (Arc::clone(&self.0), wanted.clone());

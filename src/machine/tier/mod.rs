@@ -23,15 +23,19 @@
 //!
 //! The machine knows no store: it says what is to be done, and is told how it went, once for each.
 
+mod delta_table;
 mod manifest;
 mod term;
 
+#[cfg(test)]
+mod delta_table_tests;
 #[cfg(test)]
 mod tests;
 
 use super::Machine;
 use crate::types::{LeaderEpoch, Offset, TimestampMs};
 
+pub use delta_table::{DeltaTable, TableAbout, TableChanges, TableOwner};
 pub use manifest::{
     Claim, Content, Delta, FileEntry, MANIFEST_FORMAT, Manifest, SNAPSHOT_EVERY, Says, Version,
 };

@@ -1,4 +1,4 @@
-"""Ray and Spark are tested where they are: ``make engines`` installs them, and insists on them."""
+"""Ray, Spark and DuckDB's Delta are tested where they are: ``make engines`` installs them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
 collect_ignore = [
     file
-    for package, file in {"ray": "test_ray.py", "pyspark": "test_spark.py"}.items()
+    for package, file in {
+        "ray": "test_ray.py",
+        "pyspark": "test_spark.py",
+        "duckdb_extension_delta": "test_duckdb_delta.py",
+    }.items()
     if not os.environ.get("OTTLA_ENGINES") and importlib.util.find_spec(package) is None
 ]

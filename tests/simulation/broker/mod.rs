@@ -124,6 +124,9 @@ async fn live(seed: u64, witness: &Shared, kind: Kind) -> (SimRun, Vec<String>) 
     if is_tiered && tiered::files(&node).is_empty() {
         return (run, complain(witness, "nothing was tiered"));
     }
+    if let Some(fault) = is_tiered.then(|| tiered::fault_of_table(&node)).flatten() {
+        return (run, complain(witness, &fault));
+    }
     run.trace.note(|| "end".to_owned());
     (run, missing)
 }

@@ -1,12 +1,15 @@
 //! The same clients and faults, while the records go to a tier: a folder on the disk of the broker, which loses power with it.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ottla::broker::BrokerOptions;
 use ottla::client::admin::NewTopic;
 use ottla::env::sim::{Fault, SimDisk, SimRandom, SimRun};
+use ottla::env::{Disk, OpenMode};
 use tokio_util::sync::CancellationToken;
 
 use super::clients::{Peer, TOPIC};
@@ -39,12 +42,14 @@ pub(super) fn topic() -> NewTopic {
         .config("local.retention.bytes", "1")
         .config("retention.ms", "-1")
         .config("file.delete.delay.ms", "300")
+        .config("ottla.tier.table", "delta")
 }
 
 /// What fails of the accesses to the tier: the call, and the end of the path. A failing sync of a folder comes after the name
 /// was given: what was to be done is done, and nobody is told.
-const FAULTS: [(&str, &str); 7] = [
+const FAULTS: [(&str, &str); 8] = [
     ("link", ".json"),
+    ("sync_dir", "_delta_log"),
     ("sync_dir", "/0"),
     ("sync_dir", "/1"),
     ("sync_dir", "partition=0"),
@@ -68,6 +73,42 @@ pub(super) async fn disturb(run: SimRun, disk: Arc<SimDisk>, stop: CancellationT
 pub(super) fn files(node: &Node) -> Vec<String> {
     let folder = format!("/tier/topic={TOPIC}/partition=0");
     node.machine.disk.names(folder.as_ref()).unwrap_or_default()
+}
+
+/// What is wrong with the Delta table of the topic, if something is: it has all its commits, and each file that it names is
+/// there. The topic keeps everything, so no file is deleted that a commit has named.
+pub(super) fn fault_of_table(node: &Node) -> Option<String> {
+    let disk = &node.machine.disk;
+    let topic = PathBuf::from(format!("/tier/topic={TOPIC}"));
+    let log = topic.join("_delta_log");
+    let commits = disk.names(&log).unwrap_or_default();
+    if commits.is_empty() {
+        return Some("there is no Delta table".to_owned());
+    }
+    let mut named = BTreeSet::new();
+    for (version, name) in commits.iter().enumerate() {
+        if *name != format!("{version:020}.json") {
+            return Some(format!("commit {version} of the Delta table is missing"));
+        }
+        let file = disk.open(&log.join(name), OpenMode::Read).ok()?;
+        let mut bytes = vec![0; usize::try_from(file.len().ok()?).ok()?];
+        file.read_exact_at(&mut bytes, 0).ok()?;
+        for line in String::from_utf8_lossy(&bytes).lines() {
+            let Ok(action) = serde_json::from_str::<serde_json::Value>(line) else {
+                return Some(format!("commit {version} of the Delta table is not whole"));
+            };
+            if let Some(path) = action["remove"]["path"].as_str() {
+                named.remove(path);
+            }
+            if let Some(path) = action["add"]["path"].as_str()
+                && !named.insert(path.to_owned())
+            {
+                return Some(format!("commit {version} of the Delta table adds {path} again"));
+            }
+        }
+    }
+    let missing = named.iter().find(|path| !disk.exists(&topic.join(path)).unwrap_or(true));
+    missing.map(|path| format!("the Delta table names {path}, which is not there"))
 }
 
 #[test]
