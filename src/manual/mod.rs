@@ -4,6 +4,7 @@
 //! - [`compatibility`]: APIs and versions served, and what differs from Apache Kafka.
 //! - [`performance`]: the aims, the measurements, and why they differ where they do.
 //! - [`types`]: which Arrow types each value format carries, and what comes back.
+//! - [`tier`]: closed segments as Parquet: turning it on, looking at it, having it take the rest.
 //! - [`engines`]: reading and writing topics with Dask, Ray and Spark.
 //! - [`glossary`]: one meaning per word.
 //! - [`decisions`]: why things are as they are, as numbered records.
@@ -19,6 +20,9 @@ pub mod performance {}
 
 #[doc = include_str!("types.md")]
 pub mod types {}
+
+#[doc = include_str!("tier.md")]
+pub mod tier {}
 
 #[doc = include_str!("engines.md")]
 pub mod engines {}
