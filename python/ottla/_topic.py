@@ -74,6 +74,16 @@ class Topic:
     [1, 2]
     0
     '60000'
+
+    With a tier, what was written becomes Parquet files, at once if somebody asks for it:
+
+    >>> import asyncio, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, ottla.Broker(tier=folder) as broker:
+    ...     orders = broker.client().create_topic("orders", config={"remote.storage.enable": True})
+    ...     orders.write([{"id": 1}, {"id": 2}])
+    ...     asyncio.run(orders.offload_async()), orders.tier.records
+    2
+    ({0: 2}, 2)
     """
 
     def __init__(self, client: Topics, name: str) -> None:

@@ -419,9 +419,10 @@ impl Admin {
                 for one in topic.partitions {
                     let code = ErrorCode::from_i16(one.error_code);
                     if code == ErrorCode::LogDirNotFound {
-                        return Err(errors::unsupported(format!(
-                            "broker {leader} is of a release that does not copy when it is asked to"
-                        )));
+                        let text = format!(
+                            "broker {leader} is of a release that does not copy to the tier when it is asked to"
+                        );
+                        return Err(Error::told(ErrorCode::UnsupportedVersion, text));
                     }
                     let (name, index) = (&*topic.topic_name, one.partition_index);
                     code.into_result(format!("copying {name}-{index} to the tier"))?;
@@ -455,7 +456,8 @@ fn copyable(place: Place) -> Result<String> {
                 "the broker has no tier: start it with remote.log.storage.system.enable=true and {PLACE}=file:///path/to/a/folder"
             ),
         )),
-        Place::Unknown => Err(errors::unsupported(
+        Place::Unknown => Err(Error::told(
+            ErrorCode::UnsupportedVersion,
             "only brokers of ottla copy to the tier when they are asked to; others do once a segment is closed, as \
              segment.ms and segment.bytes say",
         )),
