@@ -535,12 +535,12 @@ mod tests {
         let told = |tier: TierState| DescribeLogDirsPartition { tier, ..Default::default() };
         let state = TierState { wanted_offset: 50, pending_offset: 10, ..TierState::default() };
         let why = |tier: TierState, stable: i64| obstacle(Some(&told(tier)), Some(Offset(stable)));
-        let failed = TierState { failure: Some(Str::from_static("no room")), ..state.clone() };
-        assert_eq!(why(failed, 20), "no room");
         assert!(why(state.clone(), 20).contains("from offset 20 on"));
         assert!(why(state.clone(), 50).contains("takes longer"));
         let unread = TierState { pending_offset: -1, ..state };
-        assert!(why(unread, 50).contains("which files"));
+        assert!(why(unread.clone(), 50).contains("which files"));
+        let failed = TierState { failure: Some(Str::from_static("no room")), ..unread };
+        assert_eq!(why(failed, 20), "no room");
         assert!(obstacle(None, None).contains("does not tell"));
     }
 
