@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ottla._producer import Producer
     from ottla._registry import SchemaRegistry
     from ottla._scan import Scan
+    from ottla._tier import TopicTier
     from ottla._topic import Topic
     from ottla._topic_table import Changes, Table
     from ottla._transactions import Transaction, TransactionalProducer
@@ -110,6 +111,7 @@ __all__ = [
     "TimeoutError",
     "Topic",
     "TopicExistsError",
+    "TopicTier",
     "TopicWatch",
     "Transaction",
     "TransactionAbortedError",
@@ -156,6 +158,7 @@ _HOMES = {
     "_producer": ("Producer",),
     "_registry": ("SchemaRegistry",),
     "_scan": ("Scan",),
+    "_tier": ("TopicTier",),
     "_topic": ("Topic",),
     "_topic_table": ("Changes", "Table"),
     "_transactions": ("Transaction", "TransactionalProducer"),

@@ -257,6 +257,18 @@ class Admin:
     def delete_records(
         self, topic: str, before: dict[int, int], timeout: float | None
     ) -> dict[int, int]: ...
+    def tier(self, topic: str, timeout: float | None) -> dict[str, Any]: ...
+    def offload(self, topic: str, timeout: float | None) -> dict[int, tuple[int, int]]: ...
+    def await_offload(
+        self,
+        topic: str,
+        offsets: dict[int, tuple[int, int]],
+        progress: Callable[[int], object] | None,
+        timeout: float | None,
+    ) -> None: ...
+    def offload_obstacles(
+        self, topic: str, offsets: dict[int, tuple[int, int]], timeout: float | None
+    ) -> list[str]: ...
 
 @final
 class Groups:

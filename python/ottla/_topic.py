@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ottla import _frames
+from ottla import _frames, _progress
 from ottla._admin import Administration
 from ottla._aio import in_thread
 from ottla._arguments import same_for_topic, whole_number
@@ -13,10 +13,17 @@ from ottla._names import topic_name
 from ottla._scanning import Scanning
 from ottla._settings import setting_text, topic_settings
 from ottla._tabling import Tabling
+from ottla._tier import TopicTier
 from ottla._watching import TopicWatch
 from ottla._windowing import Windowing
 from ottla._writing import Writing
-from ottla.errors import ConfigError, TopicExistsError, UnknownTopicError
+from ottla.errors import (
+    ConfigError,
+    KafkaError,
+    TimeoutError,
+    TopicExistsError,
+    UnknownTopicError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,6 +38,9 @@ if TYPE_CHECKING:
     from ottla.typing import FormatName
 
 __all__ = ["Topic", "Topics"]
+
+#: How long a call that has run out of time asks what was in its way, in seconds.
+_OBSTACLES_SECONDS = 5.0
 
 
 class Topic:
@@ -66,6 +76,16 @@ class Topic:
     [1, 2]
     0
     '60000'
+
+    With a tier, what was written becomes Parquet files, at once if somebody asks for it:
+
+    >>> import asyncio, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, ottla.Broker(tier=folder) as broker:
+    ...     orders = broker.client().create_topic("orders", config={"remote.storage.enable": True})
+    ...     orders.write([{"id": 1}, {"id": 2}])
+    ...     asyncio.run(orders.offload_async()), orders.tier.records
+    2
+    ({0: 2}, 2)
     """
 
     def __init__(self, client: Topics, name: str) -> None:
@@ -231,6 +251,95 @@ class Topic:
     def write(self, data: Any, **options: Any) -> int:
         """Write a table; takes the arguments of ``client.write`` except the topic."""
         return self._client.write(self.name, data, **options)
+
+    @property
+    def tier(self) -> TopicTier:
+        """What the tier has of the topic, and how far the copy is behind.
+
+        Asks the leaders of its partitions. Works with every cluster that has tiered storage
+        (KIP-405); only brokers of ottla tell how many files and bytes there are.
+        """
+        described = self._client._admin.tier(self.name, 30.0)  # noqa: SLF001
+        return TopicTier._of(self.name, described)  # noqa: SLF001
+
+    def offload(
+        self, *, wait: bool = True, timeout: Timeout = 600.0, progress: Any = False
+    ) -> dict[int, int]:
+        """Have the tier take everything that was written so far.
+
+        The active segments are closed, whatever their age and size, copied, compared and
+        committed as others are: one file for each partition, or a few. What is written meanwhile
+        waits for its own segment to be closed. A segment is copied when all of it is stable: one
+        with records of an open transaction, when the transaction ends.
+
+        Needs a broker of ottla, in this process or not, and permission to alter the cluster.
+
+        Parameters
+        ----------
+        wait : bool, default True
+            Whether to return when everything is in the tier, or once the brokers know.
+        timeout : float or datetime.timedelta, default 600
+            How long to wait, in seconds. The copy goes on afterwards.
+        progress : bool or object, default False
+            Show progress; see ``client.write``.
+
+        Returns
+        -------
+        dict of int to int
+            By partition, the offset before which everything is, or will be, in the tier: the last
+            stable offset as of the call.
+
+        Raises
+        ------
+        ConfigError
+            When the topic has no tier, or nothing is copied there (``remote.log.copy.disable``).
+        NotSupportedError
+            When the brokers are not ottla's.
+        TimeoutError
+            When something is not in the tier in time. It says what, and what is in the way: a
+            store that does not answer, or an open transaction.
+
+        Examples
+        --------
+        >>> import ottla, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, ottla.Broker(tier=folder) as broker:
+        ...     kafka = broker.client()
+        ...     orders = kafka.create_topic("orders", config={"remote.storage.enable": True})
+        ...     _ = orders.write([{"id": 1}, {"id": 2}])
+        ...     orders.offload(), orders.tier.files
+        ({0: 2}, 1)
+        """
+        native, limit = self._client._admin, Limit(timeout)  # noqa: SLF001
+        offsets = native.offload(self.name, limit.left())
+        ends = {partition: end for partition, (_, end) in offsets.items()}
+        if not wait:
+            return ends
+        total = sum(end - start for start, end in offsets.values())
+        shown = _progress.start(progress, total, f"offload {self.name}")
+        update = None if progress is False else shown.update
+        try:
+            native.await_offload(self.name, offsets, update, limit.left())
+        except TimeoutError as error:
+            raise self._not_offloaded(error, offsets) from None
+        finally:
+            shown.close()
+        return ends
+
+    offload_async = in_thread(offload)
+
+    def _not_offloaded(
+        self, error: TimeoutError, offsets: dict[int, tuple[int, int]]
+    ) -> TimeoutError:
+        """Return the error of a wait that has run out of time, with what was in its way."""
+        native = self._client._admin  # noqa: SLF001
+        try:
+            obstacles = native.offload_obstacles(self.name, offsets, _OBSTACLES_SECONDS)
+        except KafkaError as unknown:
+            obstacles = [f"the brokers do not say what: {unknown}"]
+        if not obstacles:
+            return error
+        text = f"{error}; not in the tier yet: {'; '.join(obstacles)}"
+        return TimeoutError(text, code=error.code, name=error.name, retriable=error.retriable)
 
     def delete(self, *, missing_ok: bool = False) -> None:
         """Delete the topic and all its records."""

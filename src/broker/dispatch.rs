@@ -190,7 +190,9 @@ async fn route(call: &Call<'_>, request: &Request) -> Result<Answer> {
         Request::ElectLeaders(body) => h::elect_leaders::handle(call, body).await?.into(),
         Request::UpdateFeatures(body) => h::update_features::handle(call, body).await?.into(),
         Request::UnregisterBroker(body) => h::unregister_broker::handle(call, body).await?.into(),
-        Request::AlterReplicaLogDirs(body) => h::alter_replica_log_dirs::handle(call, body).into(),
+        Request::AlterReplicaLogDirs(body) => {
+            h::alter_replica_log_dirs::handle(call, body).await.into()
+        }
         Request::DescribeQuorum(body) => h::describe_quorum::handle(call, body),
         Request::AddRaftVoter(body) => h::raft_voters::add(call, body)?,
         Request::RemoveRaftVoter(body) => h::raft_voters::remove(call, body)?,

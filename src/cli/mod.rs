@@ -16,6 +16,7 @@ mod doctor;
 mod groups;
 mod input;
 mod members;
+mod offload;
 mod options;
 mod output;
 mod produce;
@@ -89,7 +90,7 @@ enum Command {
     Consume(read::ConsumeArguments),
     /// Read the records between two bounds.
     Scan(read::ScanArguments),
-    /// Write topics as Parquet files that give back every batch, and check such files.
+    /// Show what tiers have, and have them take the rest; write topics as files of the tier, and check such files.
     #[command(subcommand)]
     Tier(tier::TierCommand),
     /// Find out why a broker cannot be reached.

@@ -1,10 +1,11 @@
-//! `ottla tier`: topics as Parquet files that give back every batch.
+//! `ottla tier`: topics as Parquet files that give back every batch. What a broker has in its tier is in `offload`.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::offload::{self, OffloadArguments, StatusArguments};
 use super::options::{Connection, Format, TopicName};
 use super::output::{note, progress_bar, write_rows};
 use super::{CommandResult, Failure};
@@ -14,6 +15,10 @@ use crate::types::PartitionIndex;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TierCommand {
+    /// Show what the tier has of topics, and how far the copy is behind.
+    Status(StatusArguments),
+    /// Have the tier take all that was written to topics so far: active segments are closed and copied.
+    Offload(OffloadArguments),
     /// Write a topic as Parquet files in the layout of the tier: every reader of Parquet sees the records, and the batches
     /// can be had back, to the byte if they were not compressed.
     Export(ExportArguments),
@@ -56,6 +61,8 @@ pub(super) struct VerifyArguments {
 
 pub(super) async fn run(command: TierCommand) -> CommandResult {
     match command {
+        TierCommand::Status(arguments) => offload::status(&arguments).await,
+        TierCommand::Offload(arguments) => offload::offload(&arguments).await,
         TierCommand::Export(arguments) => export(&arguments).await,
         TierCommand::Verify(arguments) => verify(&arguments),
     }

@@ -7,10 +7,26 @@ use super::index::{OffsetEntry, TimeEntry};
 use super::layout;
 use super::segment::{Home, Segment};
 use super::shared::Shared;
+use super::writer::Log;
 use crate::env::{Env, File, OpenMode};
 use crate::error::{Error, Result};
 use crate::record::BatchHeader;
 use crate::types::{Offset, TimestampMs};
+
+impl Log {
+    /// Begins a new segment if the active one has records, whatever its age and size.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] or [`Error::Offline`].
+    pub fn roll(&mut self, now: TimestampMs) -> Result<()> {
+        self.shared.health.check()?;
+        if self.active.segment.size() == 0 {
+            return Ok(());
+        }
+        self.roll_at(self.log_end_offset(), now)
+    }
+}
 
 /// What only the writer knows about the active segment.
 #[derive(Debug)]

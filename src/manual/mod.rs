@@ -5,6 +5,7 @@
 //! - [`performance`]: the aims, the measurements, and why they differ where they do.
 //! - [`types`]: which Arrow types each value format carries, and what comes back.
 //! - [`command_line`]: exit statuses, formats of values, and groups on the command line.
+//! - [`tier`]: closed segments as Parquet: turning it on, looking at it, having it take the rest.
 //! - [`engines`]: reading and writing topics with Dask, Ray and Spark.
 //! - [`delta`]: topics in the tier as Delta Lake tables.
 //! - [`glossary`]: one meaning per word.
@@ -24,6 +25,9 @@ pub mod types {}
 
 #[doc = include_str!("command_line.md")]
 pub mod command_line {}
+
+#[doc = include_str!("tier.md")]
+pub mod tier {}
 
 #[doc = include_str!("engines.md")]
 pub mod engines {}

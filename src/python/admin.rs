@@ -10,9 +10,10 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
+use super::archive::{Raised, Told};
 use super::client::Client;
 use super::convert::Place;
-use super::runtime;
+use super::{runtime, tier};
 use crate::client::admin::{
     ConfigChange, ConfigSource, ListedOffset, NewTopic, OffsetSpec, Resource, ResourceType,
 };
@@ -325,6 +326,69 @@ impl Admin {
             named(&engine, topic, deleted).await
         })?;
         Ok(starts.into_iter().map(|(one, offset)| (one.partition, offset.0)).collect())
+    }
+
+    fn tier<'py>(
+        &self,
+        py: Python<'py>,
+        topic: &str,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let what = format!("the description of the tier of topic {topic}");
+        let described = self.run(py, &what, timeout, |engine| async move {
+            let described = engine.admin().tier(topic).await;
+            named(&engine, topic, described).await
+        })?;
+        tier::describe(py, &described)
+    }
+
+    fn offload(
+        &self,
+        py: Python<'_>,
+        topic: &str,
+        timeout: Option<f64>,
+    ) -> PyResult<tier::Offsets> {
+        let what = tier::offloading(topic);
+        let begun = self.run(py, &what, timeout, |engine| async move {
+            let begun = engine.admin().offload(topic).await;
+            named(&engine, topic, begun).await
+        })?;
+        Ok(tier::offsets(&begun))
+    }
+
+    fn await_offload(
+        &self,
+        py: Python<'_>,
+        topic: &str,
+        offsets: tier::Offsets,
+        progress: Option<Py<PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<()> {
+        let (what, offload) = (tier::offloading(topic), tier::ranges(offsets));
+        let raised = Raised::default();
+        let mut told = Told::new(progress, &raised);
+        let tell = |done: i64| {
+            told.tell(done, true);
+            if raised.is_some() { Err(Error::Closed { what: "the progress" }) } else { Ok(()) }
+        };
+        let waited = self.run(py, &what, timeout, |engine| async move {
+            let waited = engine.admin().await_offload(topic, &offload, tell).await;
+            named(&engine, topic, waited).await
+        });
+        raised.take().map_or(waited, Err)
+    }
+
+    fn offload_obstacles(
+        &self,
+        py: Python<'_>,
+        topic: &str,
+        offsets: tier::Offsets,
+        timeout: Option<f64>,
+    ) -> PyResult<Vec<String>> {
+        let (what, offload) = (tier::offloading(topic), tier::ranges(offsets));
+        self.run(py, &what, timeout, |engine| async move {
+            engine.admin().offload_obstacles(topic, &offload).await
+        })
     }
 }
 

@@ -11,16 +11,35 @@ use crate::client::Scan;
 use crate::error::Result;
 
 /// Tells a Python function how many offsets were done since it was told last.
-struct Told {
+#[derive(Debug)]
+pub(super) struct Told {
     progress: Option<Py<PyAny>>,
     done: i64,
     /// So many are worth a call.
     step: i64,
-    error: Arc<Mutex<Option<PyErr>>>,
+    error: Raised,
+}
+
+/// What the function has raised.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Raised(Arc<Mutex<Option<PyErr>>>);
+
+impl Raised {
+    pub(super) fn is_some(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    pub(super) fn take(&self) -> Option<PyErr> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl Told {
-    fn tell(&mut self, done: i64, is_end: bool) {
+    pub(super) fn new(progress: Option<Py<PyAny>>, raised: &Raised) -> Self {
+        Self { progress, done: 0, step: 1, error: raised.clone() }
+    }
+
+    pub(super) fn tell(&mut self, done: i64, is_end: bool) {
         let Some(progress) = &self.progress else { return };
         let count = done.saturating_sub(self.done);
         if count == 0 || (count < self.step && !is_end) {
@@ -29,7 +48,7 @@ impl Told {
         self.done = done;
         if let Err(error) = Python::attach(|py| progress.call1(py, (count,)).map(drop)) {
             self.progress = None;
-            *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            *self.error.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         }
     }
 }
@@ -44,8 +63,8 @@ pub(super) fn write<F>(
 where
     F: Future<Output = Result<Scan>> + Send,
 {
-    let error = Arc::default();
-    let mut told = Told { progress, done: 0, step: 1, error: Arc::clone(&error) };
+    let raised = Raised::default();
+    let mut told = Told::new(progress, &raised);
     let files = runtime::wait(py, "the files of a scan", None, async move {
         let scan = scan.await?;
         let total = scan.offsets().count();
@@ -54,7 +73,7 @@ where
         told.tell(total, true);
         files
     })?;
-    match error.lock().unwrap_or_else(PoisonError::into_inner).take() {
+    match raised.take() {
         Some(error) => Err(error),
         None => Ok(files.into_iter().map(|file| file.path).collect()),
     }

@@ -50,6 +50,7 @@ mod rows;
 mod runtime;
 mod scan;
 mod stream;
+mod tier;
 mod times;
 mod transactional;
 mod types;

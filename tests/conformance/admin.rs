@@ -15,6 +15,7 @@ against_both!(
     topics_are_created_described_grown_and_deleted,
     settings_are_described_and_changed,
     offsets_are_looked_up_and_records_deleted,
+    a_topic_without_a_tier_is_described_and_not_copied,
     the_cluster_is_described,
     partitions_and_brokers_are_operated,
 );
@@ -129,6 +130,40 @@ async fn offsets_are_looked_up_and_records_deleted(peer: Peer) {
 
     let producers = admin.describe_producers(&partition).await.unwrap();
     assert_eq!(producers.len(), 1);
+    producer.close(std::time::Duration::from_secs(10)).await.unwrap();
+}
+
+async fn a_topic_without_a_tier_is_described_and_not_copied(peer: Peer) {
+    let admin = peer.client.admin();
+    let name = peer.topic(1).await;
+    let partition = TopicPartition::new(name.as_str(), 0);
+    let producer = peer.client.producer().unwrap();
+    for index in 0..3 {
+        let record = ProducerRecord::new(name.as_str(), format!("{index}"));
+        producer.send_and_wait(record).await.unwrap();
+    }
+    for (spec, expected) in [
+        (OffsetSpec::EarliestLocal, Some(Offset(0))),
+        (OffsetSpec::LatestTiered, None),
+        (OffsetSpec::EarliestPendingUpload, None),
+    ] {
+        let wanted = BTreeMap::from([(partition.clone(), spec)]);
+        let listed = admin.list_offsets(&wanted, IsolationLevel::ReadUncommitted).await.unwrap();
+        assert_eq!(listed[&partition].offset, expected, "{spec:?} of {}", peer.name);
+    }
+    let tier = admin.tier(&name).await.unwrap();
+    assert_eq!((tier.is_enabled, tier.copies, tier.place), (false, false, None));
+    let one = &tier.partitions[0];
+    let (start, end) = (Some(Offset(0)), Some(Offset(3)));
+    assert_eq!((one.start, one.local_start, one.end), (start, start, end));
+    assert_eq!((one.tiered_end, one.pending, one.files, one.file_bytes), (None, None, None, None));
+    assert!(one.local_bytes > Some(0), "{one:?}");
+    let refused = admin.offload(&name).await.unwrap_err();
+    let code = match peer.name {
+        "Apache Kafka" => ErrorCode::UnsupportedVersion,
+        _ => ErrorCode::InvalidConfig,
+    };
+    assert_eq!(refused.code(), code, "{refused}");
     producer.close(std::time::Duration::from_secs(10)).await.unwrap();
 }
 

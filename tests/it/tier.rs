@@ -6,17 +6,23 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ottla::broker::BrokerOptions;
 use ottla::error::ErrorCode;
+use ottla::protocol::messages::alter_replica_log_dirs::{
+    AlterReplicaLogDir, AlterReplicaLogDirTopic, AlterReplicaLogDirsRequest,
+};
 use ottla::protocol::messages::create_topics::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
 use ottla::protocol::messages::delete_records::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
 };
-use ottla::protocol::messages::describe_log_dirs::DescribeLogDirsRequest;
+use ottla::protocol::messages::describe_log_dirs::{
+    DescribableLogDirTopic, DescribeLogDirsPartition, DescribeLogDirsRequest,
+};
 use ottla::protocol::messages::fetch::FetchPartition;
 use ottla::protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
+use ottla::protocol::messages::own::TierState;
 use ottla::record::{BatchBuilder, BatchOptions, Batches, Compression};
 use ottla::types::TimestampMs;
 
@@ -289,5 +295,56 @@ fn the_local_limits_are_not_above_those_of_the_whole() {
         text.as_str().contains("Value must not be more than retention.ms property value: 5"),
         "{text:?}"
     );
+    node.stop();
+}
+
+fn described(client: &mut Client, version: i16, topic: &str) -> DescribeLogDirsPartition {
+    let topics = vec![DescribableLogDirTopic { topic: topic.into(), partitions: vec![0] }];
+    let answer = client.call(version, DescribeLogDirsRequest { topics: Some(topics) });
+    answer.results[0].topics[0].partitions[0].clone()
+}
+
+#[test]
+fn what_is_moved_to_the_place_of_the_tier_is_copied_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = TestBroker::start(options(directory.path()));
+    let mut client = node.client();
+    client.create_topic("t", 1, TOPIC);
+    client.create_topic("plain", 1, &[]);
+    for index in 0..3 {
+        client.produce("t", 0, -1, batch(index));
+    }
+    let place = format!("file://{}", directory.path().join("tier").display());
+    let move_to = |client: &mut Client, path: &str, topic: &str, index: i32| {
+        let topics = vec![AlterReplicaLogDirTopic { name: topic.into(), partitions: vec![index] }];
+        let dirs = vec![AlterReplicaLogDir { path: path.into(), topics }];
+        let answer = client.call(2, AlterReplicaLogDirsRequest { dirs });
+        ErrorCode::from_i16(answer.results[0].partitions[0].error_code)
+    };
+    let unknown = ErrorCode::UnknownTopicOrPartition;
+    assert_eq!(move_to(&mut client, "file:///elsewhere", "t", 0), ErrorCode::LogDirNotFound);
+    assert_eq!(move_to(&mut client, &place, "plain", 0), ErrorCode::InvalidConfig);
+    assert_eq!(move_to(&mut client, &place, "t", 9), unknown);
+    assert_eq!(move_to(&mut client, &place, "missing", 0), unknown);
+    assert_eq!(described(&mut client, 5, "t").tier.wanted_offset, -1);
+    assert!(move_to(&mut client, &place, "t", 0).is_ok());
+    let deadline = Instant::now() + PATIENCE;
+    let state = loop {
+        let state = described(&mut client, 5, "t").tier;
+        if state.pending_offset == 3 * RECORDS {
+            break state;
+        }
+        assert!(Instant::now() < deadline, "{state:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let [file] = &*files(directory.path(), 0) else { panic!("one file") };
+    let size = i64::try_from(std::fs::metadata(file).unwrap().len()).unwrap();
+    assert_eq!((state.files, state.file_bytes, state.pending_bytes), (1, size, 0));
+    assert_eq!((state.wanted_offset, &state.failure), (3 * RECORDS, &None));
+    assert!(state.log_bytes > 0);
+    // Who cannot read the field does not get it.
+    for (version, topic) in [(1, "t"), (5, "plain")] {
+        assert_eq!(described(&mut client, version, topic).tier, TierState::default());
+    }
     node.stop();
 }

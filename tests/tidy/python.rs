@@ -33,6 +33,7 @@ const LAYERS: &[&[&str]] = &[
         "_settings",
         "_spark_types",
         "_tables",
+        "_tier",
         "_types",
     ],
     // How Python objects become Arrow arrays.

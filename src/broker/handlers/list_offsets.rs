@@ -275,15 +275,7 @@ fn by_timestamp(partition: &Partition, timestamp: i64, isolation: Isolation) -> 
             let last = reader.tiered_end_offset().map(|end| end.plus(-1));
             Ok(Some(at_or_unknown(partition, last)))
         }
-        EARLIEST_PENDING_UPLOAD => {
-            let (start, local) = (reader.log_start_offset(), reader.local_start_offset());
-            let pending = match reader.tiered_end_offset() {
-                Some(end) => Some(end.max(start)),
-                // Nothing was copied yet; or it was, and this broker does not know how much.
-                None => (partition.config().tier.is_enabled() && local == start).then_some(start),
-            };
-            Ok(Some(at_or_unknown(partition, pending)))
-        }
+        EARLIEST_PENDING_UPLOAD => Ok(Some(at_or_unknown(partition, partition.pending_upload()))),
         _ => {
             let found = reader.offset_for_timestamp(TimestampMs(timestamp), end)?;
             let found = found.filter(|&(_, offset, _)| offset < end);

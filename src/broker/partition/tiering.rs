@@ -37,6 +37,19 @@ impl Partition {
         offset >= self.reader.log_start_offset() && offset < self.reader.local_start_offset()
     }
 
+    /// The first offset that the tier does not have; none without a tier, and while it is not known here.
+    pub(in crate::broker) fn pending_upload(&self) -> Option<Offset> {
+        let start = self.reader.log_start_offset();
+        match self.reader.tiered_end_offset() {
+            Some(end) => Some(end.max(start)),
+            // Nothing was copied yet; or it was, and this broker does not know how much.
+            None => {
+                let is_all_here = self.reader.local_start_offset() == start;
+                (self.config().tier.is_enabled() && is_all_here).then_some(start)
+            }
+        }
+    }
+
     /// Hears of another manifest, to be read from here on; none once nobody looks after the tier here any more. Retention may
     /// delete what it names. Waits for whoever writes to the log.
     ///

@@ -33,6 +33,8 @@ use crate::types::{LeaderEpoch, Offset, TimestampMs};
 const LIST_INTERVAL_MS: i64 = 6 * 60 * 60 * 1000;
 /// The shortest pause between two looks, however short the interval is.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// The longest pause while somebody waits for records to be in the tier: they may become stable at any time.
+const WANTED_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What the drivers of a broker share.
 #[derive(Debug)]
@@ -62,6 +64,8 @@ pub(super) struct Driver {
     claimed: Option<u64>,
     /// Whether the last thing that was done failed.
     has_failed: bool,
+    /// Who writes the tier instead of this leader.
+    fenced: Option<String>,
     stop: CancellationToken,
 }
 
@@ -88,6 +92,7 @@ impl Driver {
             published: None,
             claimed: None,
             has_failed: false,
+            fenced: None,
             stop,
         }
     }
@@ -148,11 +153,22 @@ impl Driver {
     }
 
     fn pause(&self) -> Duration {
-        let interval = self.shared.state.config().tier.interval.max(INTERVAL_MIN);
+        let mut interval = self.shared.state.config().tier.interval.max(INTERVAL_MIN);
+        if self.is_waited_for() {
+            interval = interval.min(WANTED_INTERVAL);
+        }
         let Some(deadline) = self.machine.next_deadline() else { return interval };
         let left = u64::try_from(deadline.0.saturating_sub(self.now().0)).unwrap_or(0);
         // The deadline is not reached before the clock has passed it.
         interval.min(Duration::from_millis(left + 1)).max(INTERVAL_MIN)
+    }
+
+    /// Whether somebody waits for records to be in the tier that are not.
+    fn is_waited_for(&self) -> bool {
+        let reader = self.partition.reader();
+        let wanted = self.tier.wanted().min(reader.log_end_offset());
+        let tiered = self.machine.manifest().and_then(|manifest| manifest.content().end_offset());
+        self.led.is_some() && tiered.unwrap_or_default().max(reader.log_start_offset()) < wanted
     }
 
     /// Tells the machine what has changed.
@@ -160,7 +176,7 @@ impl Driver {
         let led = self.partition.check_leader().is_ok().then(|| self.partition.leader_epoch());
         if led != self.led {
             self.led = led;
-            (self.published, self.claimed) = (None, None);
+            (self.published, self.claimed, self.fenced) = (None, None, None);
             self.forget().await;
             let event = led.map_or(Event::Resign, |leader_epoch| {
                 Event::Lead(Claim {
@@ -178,6 +194,12 @@ impl Driver {
         }
         if self.led.is_none() {
             return;
+        }
+        let is_durable = self.partition.is_volatile()
+            || self.partition.reader().recovery_point() >= self.tier.wanted();
+        if !is_durable && self.is_waited_for() {
+            // Where nobody else has it synced, it would wait for the next checkpoint.
+            self.shared.state.log_threads().sync(&self.partition);
         }
         match self.view() {
             Ok(view) => self.step(Event::Log(view)).await,
@@ -249,6 +271,7 @@ impl Driver {
         for effect in effects {
             self.begin(effect).await;
         }
+        self.tier.set_failure(self.machine.failure().or(self.fenced.as_deref()));
     }
 
     /// Makes the manifest known. Before this leader has a version of its own, only to readers; then to the log, which may
@@ -331,6 +354,9 @@ impl Driver {
             Effect::Tiered(_) => return,
             Effect::Fenced(Claim { leader_epoch, broker, .. }) => {
                 let partition = self.partition.name();
+                self.fenced = Some(format!(
+                    "broker {broker} writes the tier, as the leader of epoch {leader_epoch}"
+                ));
                 tracing::warn!(
                     %partition, %leader_epoch, %broker,
                     "the tier is written by a later leader; this one leaves it alone"

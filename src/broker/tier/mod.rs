@@ -119,7 +119,13 @@ async fn prepare(state: &Arc<BrokerState>, store: &dyn Store, stop: &Cancellatio
     while !stop.is_cancelled() {
         match objects::check_cluster(store, state.cluster_id().unwrap_or_default()).await {
             Ok(()) => return true,
-            Err(error) => tracing::error!(error = %error.chain(), "nothing is tiered"),
+            Err(error) => {
+                let why = error.chain();
+                tracing::error!(error = why, "nothing is tiered");
+                for tier in state.partitions().all().iter().filter_map(|one| one.tier()) {
+                    tier.set_failure(Some(&why));
+                }
+            }
         }
         rest(RETRY_INTERVAL, stop).await;
     }
@@ -197,9 +203,10 @@ async fn drive(
     stop: CancellationToken,
 ) -> PartitionKey {
     let (key, name) = (partition.key(), partition.name().clone());
-    let driver = Driver::new(shared, partition, tier, stop.clone());
+    let driver = Driver::new(shared, partition, Arc::clone(&tier), stop.clone());
     if AssertUnwindSafe(driver.run()).catch_unwind().await.is_err() {
         tracing::error!(partition = %name, "tiering panicked; nothing is tiered before a restart");
+        tier.set_failure(Some("tiering panicked; the broker has to be restarted"));
         stop.cancelled().await;
     }
     key

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use crate::machine::tier::Manifest;
 use crate::store::Store;
 use crate::tier::names;
-use crate::types::TopicPartition;
+use crate::types::{Offset, TopicPartition};
 
 /// The tier of a partition that is led here.
 #[derive(Debug)]
@@ -24,6 +24,10 @@ pub(in crate::broker) struct TieredPartition {
     is_noted: AtomicBool,
     /// Whether nothing is left of a tier that was taken away.
     is_clear: AtomicBool,
+    /// Up to where somebody waits for the log to be in the tier.
+    wanted: AtomicI64,
+    /// Why the tier does not get on.
+    failure: ArcSwapOption<String>,
 }
 
 impl TieredPartition {
@@ -35,6 +39,8 @@ impl TieredPartition {
             changed: Notify::new(),
             is_noted: AtomicBool::new(false),
             is_clear: AtomicBool::new(false),
+            wanted: AtomicI64::new(Offset::UNKNOWN.0),
+            failure: ArcSwapOption::empty(),
         }
     }
 
@@ -91,6 +97,26 @@ impl TieredPartition {
 
     pub(super) fn set_noted(&self) {
         self.is_noted.store(true, Ordering::Release);
+    }
+
+    /// Has what lies before `end` copied as soon as it is in closed segments.
+    pub(in crate::broker) fn want(&self, end: Offset) {
+        self.wanted.fetch_max(end.0, Ordering::AcqRel);
+        self.wake();
+    }
+
+    /// Up to where somebody has asked for the log to be copied soon; unknown when nobody has.
+    pub(in crate::broker) fn wanted(&self) -> Offset {
+        Offset(self.wanted.load(Ordering::Acquire))
+    }
+
+    /// Why the tier does not get on; none while it does.
+    pub(in crate::broker) fn failure(&self) -> Option<Arc<String>> {
+        self.failure.load_full()
+    }
+
+    pub(super) fn set_failure(&self, why: Option<&str>) {
+        self.failure.store(why.map(|why| Arc::new(why.to_owned())));
     }
 
     /// Waits for [`TieredPartition::wake`].

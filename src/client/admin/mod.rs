@@ -13,6 +13,7 @@ mod offsets;
 mod placement;
 mod progress;
 mod quorum;
+mod tier;
 mod transactions;
 mod types;
 mod views;
@@ -24,6 +25,7 @@ use std::time::Duration;
 pub use groups::{GroupDescription, GroupFilter, GroupListing, GroupMember};
 pub use placement::{Placed, Placement};
 pub use progress::{GroupPartition, PlannedOffset, ResetTo, TopicScope, total_lag};
+pub use tier::{Offload, TierPartition, TopicTier};
 pub(in crate::client) use transactions::describe_transaction;
 pub use transactions::{
     HangingTransaction, TransactionDescription, TransactionFilter, TransactionListing,

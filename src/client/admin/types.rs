@@ -205,6 +205,8 @@ pub enum OffsetSpec {
     EarliestLocal,
     /// The last one in the tier.
     LatestTiered,
+    /// The first one that is not in the tier yet.
+    EarliestPendingUpload,
     /// The first record with this timestamp or a later one.
     Timestamp(TimestampMs),
 }
@@ -217,6 +219,7 @@ impl OffsetSpec {
             Self::MaxTimestamp => -3,
             Self::EarliestLocal => -4,
             Self::LatestTiered => -5,
+            Self::EarliestPendingUpload => -6,
             // Negative timestamps are special values such as those above; every record is later
             // than 1970.
             Self::Timestamp(timestamp) if timestamp.0 < 0 => Self::Earliest.to_i64(),
@@ -231,6 +234,7 @@ impl OffsetSpec {
             Self::MaxTimestamp => 7,
             Self::EarliestLocal => 8,
             Self::LatestTiered => 9,
+            Self::EarliestPendingUpload => 11,
         }
     }
 }

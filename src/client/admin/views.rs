@@ -162,6 +162,17 @@ impl Admin {
     ///
     /// When no broker answers.
     pub async fn min_insync_replicas(&self, topics: &[&str]) -> Result<BTreeMap<String, usize>> {
+        let values = self.setting_of(topics, MIN_INSYNC_REPLICAS).await?;
+        let parsed = |(topic, value): (String, String)| Some((topic, value.parse().ok()?));
+        Ok(values.into_iter().filter_map(parsed).collect())
+    }
+
+    /// A setting of topics, as [`Admin::min_insync_replicas`].
+    pub(super) async fn setting_of(
+        &self,
+        topics: &[&str],
+        name: &'static str,
+    ) -> Result<BTreeMap<String, String>> {
         let mut found = BTreeMap::new();
         for some in topics.chunks(PER_REQUEST) {
             let response = self
@@ -170,7 +181,7 @@ impl Admin {
                     let resource = |topic: &&str| DescribeConfigsResource {
                         resource_type: ResourceType::Topic as i8,
                         resource_name: Str::from(*topic),
-                        configuration_keys: Some(vec![Str::from_static(MIN_INSYNC_REPLICAS)]),
+                        configuration_keys: Some(vec![Str::from_static(name)]),
                     };
                     let request = DescribeConfigsRequest {
                         resources: some.iter().map(resource).collect(),
@@ -181,10 +192,9 @@ impl Admin {
                 })
                 .await?;
             for result in response.results {
-                let setting = result.configs.iter().find(|one| &*one.name == MIN_INSYNC_REPLICAS);
-                let value = setting.and_then(|one| one.value.as_ref()?.parse().ok());
-                if let Some(value) = value {
-                    found.insert(result.resource_name.to_string(), value);
+                let setting = result.configs.iter().find(|one| &*one.name == name);
+                if let Some(value) = setting.and_then(|one| one.value.as_ref()) {
+                    found.insert(result.resource_name.to_string(), value.to_string());
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! DescribeLogDirs (API key 35).
 
+use super::own::TierState;
 use crate::protocol::primitives::Str;
 
 message! {
@@ -43,5 +44,6 @@ message! {
         partition_size: i64, "PartitionSize" [0+];
         offset_lag: i64, "OffsetLag" [0+];
         is_future_key: bool, "IsFutureKey" [0+];
+        tier: TierState, "Tier" [2+] tag 10000 [2+], ignorable;
     }
 }

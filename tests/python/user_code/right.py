@@ -44,6 +44,13 @@ def write(kafka: ottla.Client, frame: pl.DataFrame) -> int:
     return kafka["orders"].write(frame, key="customer", timestamp="at", compression_type="lz4")
 
 
+def archive(kafka: ottla.Client) -> int | None:
+    ends: dict[int, int] = kafka["orders"].offload(timeout=timedelta(minutes=5), progress=True)
+    tier: ottla.TopicTier = kafka["orders"].tier
+    behind: list[int | None] = [one.lag_records for one in tier.partitions]
+    return tier.bytes if ends and not any(behind) else None
+
+
 def frames(kafka: ottla.Client, level: IsolationLevel | None = None) -> pl.DataFrame:
     scan = kafka.scan(
         "orders",

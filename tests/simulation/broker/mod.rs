@@ -95,6 +95,7 @@ async fn live(seed: u64, witness: &Shared, kind: Kind) -> (SimRun, Vec<String>) 
     if is_tiered {
         let disk = Arc::clone(&node.machine.disk);
         tokio::spawn(tiered::disturb(run.clone(), disk, stop.clone()));
+        tokio::spawn(tiered::offload(peers(8), stop.clone()));
     }
     faults::play(&run, &mut node, &clients).await;
     let end = async {

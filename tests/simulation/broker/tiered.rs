@@ -12,7 +12,7 @@ use ottla::env::sim::{Fault, SimDisk, SimRandom, SimRun};
 use ottla::env::{Disk, OpenMode};
 use tokio_util::sync::CancellationToken;
 
-use super::clients::{Peer, TOPIC};
+use super::clients::{Connected, Peer, TOPIC};
 use super::node::Node;
 use super::{Kind, live};
 use crate::report::{Report, Suite};
@@ -45,6 +45,9 @@ pub(super) fn topic() -> NewTopic {
         .config("ottla.tier.table", "delta")
 }
 
+/// How long somebody waits for everything to be in the tier.
+const OFFLOAD_MAX: Duration = Duration::from_secs(8);
+
 /// What fails of the accesses to the tier: the call, and the end of the path. A failing sync of a folder comes after the name
 /// was given: what was to be done is done, and nobody is told.
 const FAULTS: [(&str, &str); 8] = [
@@ -66,6 +69,28 @@ pub(super) async fn disturb(run: SimRun, disk: Arc<SimDisk>, stop: CancellationT
         let (call, path_suffix) = FAULTS[random.below(FAULTS.len() as u64) as usize];
         let (path_suffix, kind) = (path_suffix.to_owned(), io::ErrorKind::Other);
         disk.inject(Fault { call, path_suffix, skip: random.below(3), kind });
+    }
+}
+
+/// Has all that is committed copied now and then, until it is told to stop. What was said to be in the tier stays in it.
+pub(super) async fn offload(peer: Peer, stop: CancellationToken) {
+    let Connected { client, .. } = peer.connect().await;
+    let admin = client.admin();
+    while !stop.is_cancelled() {
+        peer.rest(2000).await;
+        let Ok(offload) = admin.offload(TOPIC).await else { continue };
+        let waited = admin.await_offload(TOPIC, &offload, |_done| Ok(()));
+        if !matches!(tokio::time::timeout(OFFLOAD_MAX, waited).await, Ok(Ok(()))) {
+            continue;
+        }
+        peer.rest(2000).await;
+        let Ok(tier) = admin.tier(TOPIC).await else { continue };
+        for one in tier.partitions {
+            let end = offload[&one.partition].end;
+            if one.tiered_end.is_some_and(|tiered| tiered < end) {
+                peer.complain(&format!("{one:?} was in the tier up to {end}"));
+            }
+        }
     }
 }
 
