@@ -181,15 +181,14 @@ impl Output {
             Origin::Raw => raw.cloned(),
         })?;
         let (offsets, origins) = self.places(assembled, &set_aside_rows);
-        let tombstones = self.tombstones(raw);
         let (rows, tombstones, rejected) = if set_aside_rows.is_empty() {
-            (batch, tombstones, Vec::new())
+            (batch, self.tombstones(raw), Vec::new())
         } else {
             let source = Source {
                 column: &|kind| assembled.filled.column(kind),
                 partition: &|row| locate(assembled, row).0,
             };
-            set_aside((&batch, &tombstones), set_aside_rows, &source)?
+            set_aside((&batch, &self.tombstones(raw)), set_aside_rows, &source)?
         };
         let (progress, hides_errors) = (assembled.progress.clone(), self.hides_errors);
         let decoded =
