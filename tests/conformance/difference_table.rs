@@ -279,23 +279,25 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         api: "CreateTopics",
         what: "the settings of a new topic",
         kafka: "those of Kafka",
-        ottla: "`durability` and `ottla.tier.table` are included",
-        places: &[
-            ("create_topics", "plain: durability"),
-            ("create_topics", "plain: ottla.tier.table"),
-        ],
-        wire: &[
-            (
-                "",
-                "CreatableTopicConfigs { name: \"durability\", value: Some(\"auto\"), read_only: \
-                 false, config_source: 5, is_sensitive: false }",
-            ),
-            (
-                "",
-                "CreatableTopicConfigs { name: \"ottla.tier.table\", value: Some(\"none\"), \
-                 read_only: false, config_source: 5, is_sensitive: false }",
-            ),
-        ],
+        ottla: "`durability` is included",
+        places: &[("create_topics", "plain: durability")],
+        wire: &[(
+            "",
+            "CreatableTopicConfigs { name: \"durability\", value: Some(\"auto\"), read_only: \
+             false, config_source: 5, is_sensitive: false }",
+        )],
+    },
+    Difference {
+        api: "CreateTopics",
+        what: "the settings of a new topic about the tier",
+        kafka: "those of Kafka",
+        ottla: "`ottla.tier.table` is included",
+        places: &[("create_topics", "plain: ottla.tier.table")],
+        wire: &[(
+            "",
+            "CreatableTopicConfigs { name: \"ottla.tier.table\", value: Some(\"none\"), \
+             read_only: false, config_source: 5, is_sensitive: false }",
+        )],
     },
     Difference {
         api: "CreateTopics",
