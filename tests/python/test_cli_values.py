@@ -284,6 +284,6 @@ def test_bash_completes_what_the_program_has(program: Program) -> None:
     script = program.run("completion", "bash").stdout
     ask = "\nCOMP_WORDS=(ottla topics d); COMP_CWORD=2; _ottla ottla d topics; echo ${COMPREPLY[@]}"
     done = subprocess.run(
-        ["bash", "-c", script + ask], capture_output=True, text=True, timeout=30, check=True
+        ["bash"], input=script + ask, capture_output=True, text=True, timeout=30, check=True
     )
     assert done.stdout.split() == ["describe", "delete"], done.stderr

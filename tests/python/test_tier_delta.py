@@ -49,7 +49,7 @@ def path_of(tier: Path, topic: str = "orders") -> str:
 def named(tier: Path, topic: str = "orders") -> set[str]:
     """Return which files the table names; none before there is one, or while it is closed."""
     try:
-        return {Path(uri).name for uri in DeltaTable(path_of(tier, topic)).file_uris()}
+        return {place(Path(uri)) for uri in DeltaTable(path_of(tier, topic)).file_uris()}
     except TableNotFoundError:
         return set()
     except DeltaError as error:
@@ -59,7 +59,12 @@ def named(tier: Path, topic: str = "orders") -> set[str]:
 
 
 def there(tier: Path, topic: str = "orders") -> set[str]:
-    return {path.name for path in (tier / f"topic={topic}").glob("partition=*/*.parquet")}
+    return {place(path) for path in (tier / f"topic={topic}").glob("partition=*/*.parquet")}
+
+
+def place(path: Path) -> str:
+    """Return the partition and the name of a file: two partitions may have files of one name."""
+    return "/".join(path.parts[-2:])
 
 
 def await_table(node: Node, topic: str = "orders") -> None:
@@ -182,10 +187,11 @@ def test_others_that_write_are_refused(node: Node) -> None:
 
 
 def test_what_retention_deletes_goes_from_the_table_too(node: Node) -> None:
-    limit = str(3 * SEGMENT_BYTES)
-    node.create("orders", ottla_tier_table="delta", retention_bytes=limit)
+    node.create("orders", ottla_tier_table="delta")
     fill(node, "orders", 900)
     node.wait_tiered("orders")
+    await_table(node)
+    alter(node.bootstrap, "orders", {"retention.bytes": str(3 * SEGMENT_BYTES)})
     await_that(lambda: 0 < len(there(node.tier)) <= 3, node.log)
     await_table(node)
     left = rows(node.tier)

@@ -301,7 +301,7 @@ def test_the_command_line_shows_and_offloads(tiering: ottla.Broker, place: Path)
     place.rename(elsewhere)
     orders.write(ROWS, partition=0)
     began = time.monotonic()
-    late = program.run("offload", "orders", "--timeout", "2", status=1)
+    late = program.run("offload", "orders", "--timeout", "2", status=5)
     assert time.monotonic() - began < 60
     assert "orders-0 from offset 10 to 20" in late.stderr
     assert str(place) in late.stderr
