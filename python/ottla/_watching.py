@@ -94,7 +94,8 @@ class TopicWatch:
     value : Format, str or mapping, optional
         How values become columns.
     groups : iterable of str, optional
-        The groups whose lag to show; those that have offsets of the topic by default.
+        The groups whose lag to show; by default those that have offsets of the topic, of the first
+        50 groups of the cluster.
 
     Examples
     --------
@@ -130,7 +131,7 @@ class TopicWatch:
         if not 1 <= self._count <= _ROWS_MAX:
             raise ConfigError(f"rows={rows}: show 1 to {_ROWS_MAX} records")
         self._every = seconds(every) or 0.0
-        if self._every < 0.1:  # noqa: PLR2004 (ten times a second)
+        if not 0.1 <= self._every < threading.TIMEOUT_MAX:  # noqa: PLR2004 (ten times a second)
             raise ConfigError(f"every={every!r}: ask at most every 0.1 seconds")
         self._value = value
         if isinstance(groups, str):
@@ -252,11 +253,13 @@ class TopicWatch:
             try:
                 group = groups.describe(name, timeout=_TIMEOUT)
             except KafkaError as error:
+                if self._group_ids is None:
+                    # One of all groups of the cluster that cannot be asked for is left out.
+                    continue
                 if error.name != "GROUP_ID_NOT_FOUND":
                     raise
-                if self._group_ids is not None:
-                    # It may come.
-                    found.append([name, "", 0, None])
+                # It may come.
+                found.append([name, "", 0, None])
                 continue
             lags = [one.lag for one in group.partitions if one.topic == self._topic]
             if not lags and self._group_ids is None:
@@ -348,8 +351,13 @@ class _Live:
             self._changed.notify_all()
 
     def _run(self) -> None:
-        while self._wait():
-            self.widget.state = self._state()
+        try:
+            while self._wait():
+                self.widget.state = self._state()
+        finally:
+            # Whatever ends it, the next message of the page begins another.
+            with self._changed:
+                self._thread = None
 
     def _state(self) -> dict[str, Any]:
         """Ask, and return what to show."""

@@ -1,6 +1,7 @@
 //! `ottla consume --group`: reading as a member of a group.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -19,6 +20,11 @@ use crate::types::TopicPartition;
 
 /// How long telling how many members there are may hold up reading.
 const COUNTING_MAX: Duration = Duration::from_secs(2);
+
+const ENDS_HERE: &str =
+    "the output ends here, so that what it has can be committed before others read it";
+const LOST: &str = "partitions were lost before the output was complete: nothing of it is committed, and others read the \
+                    same records again";
 
 pub(super) async fn consume(arguments: &ConsumeArguments, group: &str) -> CommandResult {
     let reading = &arguments.reading;
@@ -96,6 +102,7 @@ async fn write_rows(
     let mut changed_at = Instant::now();
     let mut done = BTreeMap::new();
     let mut signals = Signals::listen()?;
+    let mut ended = Ok(());
     while left > 0 {
         let max_wait = patience.max_wait();
         let polled = tokio::select! {
@@ -125,40 +132,72 @@ async fn write_rows(
             Some(Polled::Revoked(partitions)) => {
                 note(&format!("revoked {}", list(&partitions)));
                 changed_at = Instant::now();
+                if partitions.iter().any(|one| done.contains_key(one)) {
+                    // Others read on from what is committed, and the file is nothing before its end.
+                    note(ENDS_HERE);
+                    break;
+                }
             }
             Some(Polled::Lost { partitions, reason }) => {
                 note(&format!("lost {}: {reason}", list(&partitions)));
                 changed_at = Instant::now();
+                if partitions.iter().any(|one| done.contains_key(one)) {
+                    return Err(Failure::Output(io::Error::other(LOST)));
+                }
             }
             Some(Polled::CaughtUp) => break,
             None if patience.is_over() => {
-                if consumer.has_its_partitions().await? {
-                    patience.check(members.client)?;
-                    break;
+                match end_of_waiting(members, consumer, &patience, changed_at).await? {
+                    Some(end) => {
+                        ended = end;
+                        break;
+                    }
+                    None => patience.restart(),
                 }
-                // It joins, or others do: nothing can arrive.
-                refuse_to_wait(members, changed_at)?;
-                patience.restart();
             }
             // The log, which is on standard error as well, says whom the member waits for.
             Some(Polled::Waiting(_)) | None => {}
         }
     }
+    // Also what came before an end that is none is written and committed.
     writer.finish(None)?;
-    consumer.handle().commit(&done).await?;
+    let committed = consumer.handle().commit(&done).await;
     letters.tell();
-    Ok(())
+    ended.and(committed.map(drop).map_err(Failure::from))
 }
 
-/// Gives up joining when something is in the way to the coordinator for as long as other calls would wait; others
-/// of the group are waited for however long they take.
-fn refuse_to_wait(members: &Members<'_>, since: Instant) -> CommandResult {
+/// What to end with when nothing has arrived for too long; none when nothing can, because it joins, or others do.
+async fn end_of_waiting(
+    members: &Members<'_>,
+    consumer: &mut GroupConsumer,
+    patience: &Patience,
+    changed_at: Instant,
+) -> Result<Option<CommandResult>, Failure> {
+    if consumer.has_its_partitions().await? {
+        return Ok(Some(patience.check(members.client, &consumer.assignment()).await));
+    }
+    let refused = refuse_to_wait(members, changed_at).await;
+    Ok(refused.is_err().then_some(refused))
+}
+
+/// Gives up joining when the coordinator cannot be asked after as long as other calls would wait; others of the group are
+/// waited for however long they take.
+async fn refuse_to_wait(members: &Members<'_>, since: Instant) -> CommandResult {
     let most = members.client.config().api_timeout;
-    match members.client.obstacle().filter(|_| since.elapsed() >= most) {
-        None => Ok(()),
-        Some(obstacle) => {
+    if since.elapsed() < most {
+        return Ok(());
+    }
+    let (admin, names) = (members.client.admin(), [members.group]);
+    let unknown = |error: &Error| error.code() == ErrorCode::GroupIdNotFound;
+    match tokio::time::timeout(COUNTING_MAX, admin.describe_groups(&names)).await {
+        Ok(Ok(groups)) => match groups.into_iter().next() {
+            Some(Err(error)) if !unknown(&error) => Err(error.into()),
+            _ => Ok(()),
+        },
+        Ok(Err(error)) => Err(error.into()),
+        Err(_elapsed) => {
             let error = Error::timeout(format!("joining group {}", members.group), most);
-            Err(error.because(Some(obstacle)).into())
+            Err(error.because(members.client.obstacle()).into())
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray, StructArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::ipc::writer::StreamWriter;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use clap::ValueEnum;
@@ -97,6 +97,8 @@ pub(super) struct RecordWriter {
     /// The file that is written, to sync it; none for standard output and pipes.
     file: Option<File>,
     written: u64,
+    /// The columns of the rows that came first, which all later ones must have.
+    columns: Option<SchemaRef>,
 }
 
 enum Sink {
@@ -160,10 +162,15 @@ impl RecordWriter {
             RecordFormat::Parquet => Sink::Parquet { out: Some(out), writer: None },
             RecordFormat::ArrowIpc => Sink::ArrowIpc { out: Some(out), writer: None },
         };
-        Ok(Self { sink, file: synced, written: 0 })
+        Ok(Self { sink, file: synced, written: 0, columns: None })
     }
 
     pub(super) fn write(&mut self, rows: &RecordBatch) -> CommandResult {
+        if rows.num_rows() == 0 {
+            // The columns of values may not be known yet.
+            return Ok(());
+        }
+        self.check_columns(rows)?;
         self.written += rows.num_rows() as u64;
         match &mut self.sink {
             Sink::Value(out) => write_values(out, rows),
@@ -220,6 +227,35 @@ impl RecordWriter {
                 }
             }
         }
+    }
+
+    /// Fails for rows that have other columns than those before, in formats that have no place for them: their writers
+    /// would leave out what is more, or write what nobody can read.
+    fn check_columns(&mut self, rows: &RecordBatch) -> CommandResult {
+        if matches!(self.sink, Sink::Value(_) | Sink::Table { .. } | Sink::Json(_)) {
+            return Ok(());
+        }
+        let now = rows.schema();
+        let before = self.columns.get_or_insert_with(|| Arc::clone(&now));
+        let of = |schema: &Schema| -> Vec<(String, DataType)> {
+            let fields = schema.fields().iter();
+            fields.map(|field| (field.name().clone(), field.data_type().clone())).collect()
+        };
+        if of(before) == of(&now) {
+            return Ok(());
+        }
+        let names = |schema: &Schema| {
+            let fields = schema.fields().iter();
+            let fields = fields.map(|field| format!("{} {}", field.name(), field.data_type()));
+            fields.collect::<Vec<_>>().join(", ")
+        };
+        let text = format!(
+            "the next rows have the columns ({}), and those before have ({}): the columns of values were found from the first \
+             records; --schema or --value-schema names them from the start, and --output json takes any",
+            names(&now),
+            names(before)
+        );
+        Err(Failure::Output(io::Error::other(text)))
     }
 
     /// Makes what was written visible, in formats that are complete after each row.
@@ -489,7 +525,34 @@ pub(super) fn ids(ids: &[crate::types::NodeId]) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::Int64Array;
+
     use super::*;
+
+    fn rows(columns: &[(&str, &[i64])]) -> RecordBatch {
+        let column = |values: &[i64]| Arc::new(Int64Array::from(values.to_vec())) as ArrayRef;
+        RecordBatch::try_from_iter(columns.iter().map(|(name, values)| (*name, column(values))))
+            .unwrap()
+    }
+
+    #[test]
+    fn rows_with_other_columns_are_refused_where_they_would_be_cut_short() {
+        let directory = tempfile::tempdir().unwrap();
+        let formats = [RecordFormat::Csv, RecordFormat::Parquet, RecordFormat::ArrowIpc];
+        for format in formats {
+            let path = directory.path().join("out");
+            let mut writer = RecordWriter::open(format, Some(&path), 10).unwrap();
+            // As of records that are all dead letters, of which the columns are not known.
+            writer.write(&rows(&[("offset", &[])])).unwrap();
+            writer.write(&rows(&[("offset", &[1]), ("a", &[1])])).unwrap();
+            let refused = writer.write(&rows(&[("offset", &[2]), ("a", &[2]), ("b", &[2])]));
+            let Err(Failure::Output(error)) = refused else { panic!("{format:?}: {refused:?}") };
+            assert!(error.to_string().contains("b Int64"), "{error}");
+            writer.write(&rows(&[("offset", &[3]), ("a", &[3])])).unwrap();
+            writer.finish(None).unwrap();
+            assert!(std::fs::metadata(&path).unwrap().len() > 0);
+        }
+    }
 
     #[test]
     fn bytes_that_are_no_text_are_printed_as_digits() {

@@ -41,7 +41,7 @@ pub(super) struct ProduceArguments {
     #[arg(long, value_name = "TEXT", conflicts_with = "key")]
     key_separator: Option<String>,
     /// With CSV and Parquet: the column that is the value, instead of something made of all columns.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["value_format", "exclude"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["value_format", "exclude", "value_schema", "message", "schema_registry", "subject", "no_auto_register"])]
     value: Option<String>,
     #[command(flatten)]
     values: WritingArguments,

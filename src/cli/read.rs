@@ -111,7 +111,7 @@ pub(super) struct ConsumeArguments {
     pub(super) group_protocol: String,
     /// Stop when no record arrived for this many milliseconds; the time in which a member of a group has no
     /// partitions because it joins, or others do, does not count.
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", conflicts_with = "to")]
     pub(super) timeout_ms: Option<u64>,
     /// How to write the records.
     #[arg(long, value_enum, default_value = "value")]
@@ -283,6 +283,11 @@ pub(super) async fn consume(arguments: ConsumeArguments) -> CommandResult {
         return read_range(reading, start, Bound::parse(to)?, arguments.output, false).await;
     }
     reading.check(arguments.output)?;
+    if reading.dead_letters.is_some() && reading.values.infers() {
+        let detail = "--dead-letters needs --schema with this --value-format: the columns would be those of the first \
+                      records, and later ones that have more would go to the dead letters";
+        return Err(Failure::Usage(detail.to_owned()));
+    }
     if matches!(arguments.output, RecordFormat::Table | RecordFormat::Parquet)
         && reading.max_messages.is_none()
         && arguments.timeout_ms.is_none()
@@ -312,6 +317,7 @@ pub(super) async fn consume(arguments: ConsumeArguments) -> CommandResult {
     let mut left = reading.max_messages.unwrap_or(u64::MAX);
     let mut patience = Patience::new(arguments.timeout_ms);
     let mut signals = Signals::listen()?;
+    let mut ended = Ok(());
     while left > 0 {
         let max_wait = patience.max_wait();
         let polled = tokio::select! {
@@ -327,11 +333,12 @@ pub(super) async fn consume(arguments: ConsumeArguments) -> CommandResult {
             left = left.saturating_sub(taken.rows.num_rows() as u64);
             patience.restart();
         } else if patience.is_over() {
-            patience.check(&client)?;
+            ended = patience.check(&client, &consumer.assignment()).await;
             break;
         }
     }
+    // Also what came before an end that is none is written.
     writer.finish(None)?;
     letters.tell();
-    Ok(())
+    ended
 }

@@ -10,10 +10,14 @@ use tokio::time::Instant;
 
 use super::output::note;
 use super::{CommandResult, Failure};
-use crate::client::{Acks, Client, DeadLetters, OffsetAndMetadata};
+use crate::client::admin::OffsetSpec;
+use crate::client::{Acks, Client, DeadLetters, IsolationLevel, OffsetAndMetadata};
 use crate::columnar::{Decoded, Rejected};
 use crate::error::Error;
 use crate::types::{Offset, TopicPartition};
+
+/// How long brokers may take to say that they are there.
+const ASKING_MAX: Duration = Duration::from_secs(5);
 
 /// Where reading goes on.
 type Ends = BTreeMap<TopicPartition, Offset>;
@@ -129,13 +133,23 @@ impl Patience {
         self.limit.is_some_and(|limit| self.since.elapsed() >= limit)
     }
 
-    /// Says on standard error that nothing has arrived, which is an orderly end unless something is in the way to
-    /// the brokers.
-    pub(super) fn check(&self, client: &Client) -> CommandResult {
+    /// Says on standard error that nothing has arrived, which is an orderly end unless the brokers that lead these
+    /// partitions cannot be asked.
+    pub(super) async fn check(
+        &self,
+        client: &Client,
+        partitions: &[TopicPartition],
+    ) -> CommandResult {
         let limit = self.limit.unwrap_or_default();
         if let Some(obstacle) = client.obstacle() {
-            let error = Error::timeout("waiting for records", limit);
-            return Err(error.because(Some(obstacle)).into());
+            // It may be one of an address that nobody needs.
+            let ends = partitions.iter().map(|one| (one.clone(), OffsetSpec::Latest)).collect();
+            let (admin, all) = (client.admin(), IsolationLevel::ReadUncommitted);
+            let asked = tokio::time::timeout(ASKING_MAX, admin.list_offsets(&ends, all)).await;
+            if !matches!(asked, Ok(Ok(_))) {
+                let error = Error::timeout("waiting for records", limit);
+                return Err(error.because(Some(obstacle)).into());
+            }
         }
         note(&format!("no record arrived for {} ms", limit.as_millis()));
         Ok(())

@@ -165,6 +165,11 @@ impl ReadingArguments {
         self.value_format
     }
 
+    /// Whether the columns are found from the first values.
+    pub(super) const fn infers(&self) -> bool {
+        matches!(self.value_format, ReadAs::Json | ReadAs::ArrowIpc) && self.schema.is_empty()
+    }
+
     /// The format of values.
     pub(super) fn format(&self) -> Result<ValueFormat, Failure> {
         let kind = self.value_format;
@@ -206,6 +211,10 @@ impl ReadingArguments {
     }
 
     fn reader<S>(&self, given: Option<S>, has_registry: bool) -> Result<ReaderSchema<S>, Failure> {
+        if given.is_some() && self.schemas.subject.is_some() {
+            let detail = "--value-schema names the columns, so that no --subject is asked for them: omit one of them";
+            return Err(Failure::Usage(detail.to_owned()));
+        }
         Ok(match (given, self.columns_from.unwrap_or_default()) {
             (Some(schema), _) => ReaderSchema::Given(schema),
             (None, _) if !has_registry => {

@@ -182,6 +182,9 @@ def test_the_columns_of_json_may_be_named(program: Program, kafka: ottla.Client,
         ("scan", ["--dead-letters", "d"], "raw values need no decoding"),
         ("scan", ["--dead-letters", "t", "--value-format", "json"], "names the topic that is read"),
         ("scan", ["--dead-letters", "d", "--on-error", "null"], "cannot be used with"),
+        ("consume", ["--dead-letters", "d", "--value-format", "json"], "needs --schema"),
+        ("consume", ["--to", "latest", "--timeout-ms", "5"], "cannot be used with"),
+        ("produce", ["--value", "a", "--subject", "s"], "cannot be used with"),
         ("scan", ["--value-format", "avro", "--output", "value"], "--output json"),
         ("scan", ["--schema", "a=int65", "--value-format", "json"], "int65"),
         ("produce", ["--value-format", "avro"], "lines are values as they are"),
@@ -221,7 +224,16 @@ def test_dead_letters_go_to_their_topic(
     for value in ('{"a": 1}', "bad 1", '{"a": 2}', "bad 2", '{"a": 3}'):
         kafka.send(name, value, key="k", headers={"trace": "7"})
     bad = f"{name}-bad"
-    options = ("--value-format", "json", "--columns", "a", "--output", "json")
+    options = (
+        "--value-format",
+        "json",
+        "--schema",
+        "a=int64",
+        "--columns",
+        "a",
+        "--output",
+        "json",
+    )
     command = {
         "scan": ("scan", name),
         "consume": ("consume", name, "--from-beginning", "--max-messages", "3"),
@@ -251,13 +263,14 @@ def test_only_the_dead_letters_before_the_end_are_written(
     for value in ("bad 0", '{"a": 1}', "bad 2", '{"a": 3}', "bad 4"):
         kafka.send(name, value)
     group = ("consume", name, "--from-beginning", "--group", name, "--dead-letters", f"{name}-bad")
-    one = (*group, "--value-format", "json", "--columns", "a", "--output", "json")
+    values = ("--value-format", "json", "--schema", "a=int64", "--columns", "a")
+    one = (*group, *values, "--output", "json")
     for wanted, letters in (([{"a": 1}], 2), ([{"a": 3}], 2)):
         assert lines(program.run(*one, "--max-messages", "1").stdout) == wanted
         assert kafka.scan(f"{name}-bad").count() >= letters
-    values = kafka.scan(f"{name}-bad", value="text").to_polars()["value"].to_list()
-    assert values[:2] == ["bad 0", "bad 2"]
-    assert len(values) == len(set(values)), "none twice"
+    bad = kafka.scan(f"{name}-bad", value="text").to_polars()["value"].to_list()
+    assert bad[:2] == ["bad 0", "bad 2"]
+    assert len(bad) == len(set(bad)), "none twice"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux")  # noqa: PTH110

@@ -20,7 +20,7 @@ use crate::protocol::messages::describe_log_dirs::{
     DescribeLogDirsResponse, DescribeLogDirsResult, DescribeLogDirsTopic,
 };
 use crate::protocol::messages::own::TierState;
-use crate::types::PartitionIndex;
+use crate::types::{Offset, PartitionIndex};
 
 pub(in crate::broker) fn handle<'a>(
     call: &Call<'_>,
@@ -78,8 +78,10 @@ fn tier_state(partition: &Partition) -> TierState {
         return TierState::default();
     };
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    // Where nothing is copied, nobody is waited for.
+    let wanted = Some(tier.wanted()).filter(|_| partition.config().tier.copies());
     let mut state = TierState {
-        wanted_offset: tier.wanted().0,
+        wanted_offset: wanted.unwrap_or(Offset::UNKNOWN).0,
         failure: tier.failure().map(|why| Str::from(why.as_str())),
         ..TierState::default()
     };

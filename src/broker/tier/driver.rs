@@ -168,7 +168,8 @@ impl Driver {
         let reader = self.partition.reader();
         let wanted = self.tier.wanted().min(reader.log_end_offset());
         let tiered = self.machine.manifest().and_then(|manifest| manifest.content().end_offset());
-        self.led.is_some() && tiered.unwrap_or_default().max(reader.log_start_offset()) < wanted
+        let may_copy = self.led.is_some() && self.rules.copies && self.fenced.is_none();
+        may_copy && tiered.unwrap_or_default().max(reader.log_start_offset()) < wanted
     }
 
     /// Tells the machine what has changed.
@@ -195,17 +196,15 @@ impl Driver {
         if self.led.is_none() {
             return;
         }
-        let is_durable = self.partition.is_volatile()
-            || self.partition.reader().recovery_point() >= self.tier.wanted();
-        if !is_durable && self.is_waited_for() {
-            // Where nobody else has it synced, it would wait for the next checkpoint.
-            self.shared.state.log_threads().sync(&self.partition);
-        }
         match self.view() {
             Ok(view) => self.step(Event::Log(view)).await,
             Err(error) => {
                 let (partition, error) = (self.partition.name(), error.chain());
-                tracing::warn!(%partition, error, "the log cannot be read for the tier");
+                let is_known = self.tier.failure().is_some_and(|failure| *failure == error);
+                if !is_known {
+                    tracing::warn!(%partition, error, "the log cannot be read for the tier");
+                }
+                self.tier.set_failure(Some(&error));
             }
         }
     }

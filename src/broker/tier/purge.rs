@@ -51,7 +51,7 @@ pub(super) async fn purge(
     }
     for one in gone {
         // Whoever reads the table is told first.
-        close_deleted(store, &one.topic, one.topic_id, state.env().clock.now()).await?;
+        close_deleted(store, &one.topic, one.topic_id, state.env().clock.now()).await;
         let files = delete_files(state, &**store, &one).await?;
         forget_topic(&**store, one.topic_id).await?;
         tracing::info!(topic = one.topic, topic_id = %one.topic_id, files, "removed a deleted topic from the tier");

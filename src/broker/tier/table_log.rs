@@ -56,6 +56,18 @@ impl TableLog {
         read
     }
 
+    /// Whether the store has the commits that were read, as far as the last one tells, and none behind them.
+    pub(super) async fn is_current(&self) -> Result<bool> {
+        let next = self.sizes.len() as u64;
+        if self.store.size(&path(&self.folder, next)).await?.is_some() {
+            return Ok(false);
+        }
+        match self.sizes.last() {
+            None => Ok(true),
+            Some(&size) => Ok(self.store.size(&path(&self.folder, next - 1)).await? == Some(size)),
+        }
+    }
+
     async fn read(&mut self, sizes: &[u64]) -> Result<()> {
         let known = self.sizes.len();
         let new = (known as u64..).zip(sizes.iter().skip(known).copied());
@@ -167,8 +179,11 @@ mod tests {
         let error = one.refresh().await.unwrap_err().to_string();
         assert!(error.contains("00000000000000000000.json"), "{error}");
         std::fs::remove_dir_all(&folder).unwrap();
+        assert!(!other.is_current().await.unwrap(), "it was removed");
         one.refresh().await.unwrap();
+        assert!(one.is_current().await.unwrap());
         assert_eq!(one.table(), &DeltaTable::default());
         assert_eq!(one.commit(add("c")).await.unwrap(), Created::Created);
+        assert!(!one.is_current().await.unwrap(), "a commit was not read yet");
     }
 }

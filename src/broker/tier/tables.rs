@@ -37,6 +37,8 @@ const LOOK_INTERVAL: (Duration, Duration) = (Duration::from_millis(10), Duration
 const RETRY_INTERVAL: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 /// How many files are opened for their statistics at a time.
 const INSPECTIONS: usize = 4;
+/// How often it is seen whether a table is still as it was left: somebody may have removed it, or written to it.
+const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 /// How often others may be first before it is tried again later.
 const ROUNDS_MAX: usize = 1000;
 
@@ -57,34 +59,30 @@ pub(super) async fn keep(
             () = stop.cancelled() => return,
             looked = look => looked,
         };
-        if looked.is_err() {
-            tracing::error!(
-                "keeping the Delta tables panicked; they stay as they are before a restart"
-            );
-            return;
+        match looked {
+            Ok(true) => rest(pause, stop).await,
+            Ok(false) => {}
+            Err(_reported) => {
+                tracing::error!(
+                    "keeping the Delta tables panicked; they stay as they are before a restart"
+                );
+                return;
+            }
         }
-        rest(pause, stop).await;
     }
 }
 
-/// Closes the table of a topic that was deleted. One that cannot be read is left alone: without its files it shows
-/// nothing that is not so.
-///
-/// # Errors
-///
-/// Those of the store.
+/// Closes the table of a topic that was deleted. One that cannot be read or written is left as it is: without its files it
+/// shows nothing that is not so, and the files do not wait for it.
 pub(super) async fn close_deleted(
     store: &Arc<dyn Store>,
     topic: &str,
     id: TopicId,
     now: TimestampMs,
-) -> Result<()> {
-    match close(&mut TableLog::new(Arc::clone(store), topic), id, true, now).await {
-        Err(error @ Error::Corrupt { .. }) => {
-            tracing::warn!(topic, error = %error.chain(), "the Delta table of a deleted topic is left as it is");
-            Ok(())
-        }
-        closed => closed,
+) {
+    let mut log = TableLog::new(Arc::clone(store), topic);
+    if let Err(error) = close(&mut log, id, true, now).await {
+        tracing::warn!(topic, error = %error.chain(), "the Delta table of a deleted topic is left as it is");
     }
 }
 
@@ -131,11 +129,16 @@ struct Known {
     is_closed: bool,
     failures: u32,
     pause_until: Option<Instant>,
+    /// When it was last seen whether the table is as it was left.
+    checked_at: Option<Instant>,
 }
 
 impl Tables {
     /// Compares manifests that have changed with the tables.
-    async fn look(&mut self, store: &Arc<dyn Store>) {
+    /// Whether all of them follow is told; a table that is far behind takes a commit at a time, so that others have
+    /// theirs.
+    async fn look(&mut self, store: &Arc<dyn Store>) -> bool {
+        let mut all_follow = true;
         let topics = self.topics();
         self.known.retain(|id, _| topics.contains_key(id));
         for topic in topics.into_values() {
@@ -149,10 +152,12 @@ impl Tables {
             let done = if topic.has_table {
                 known.follow(&self.state, &**store, &topic).await
             } else {
-                known.close(&topic, self.state.env().clock.now()).await
+                known.close(&topic, self.state.env().clock.now()).await.map(|()| true)
             };
-            known.report(&topic, done);
+            all_follow &= !matches!(done, Ok(false));
+            known.report(&topic, done.map(drop));
         }
+        all_follow
     }
 
     fn topics(&self) -> BTreeMap<TopicId, Topic> {
@@ -184,6 +189,7 @@ impl Known {
             is_closed: false,
             failures: 0,
             pause_until: None,
+            checked_at: None,
         }
     }
 
@@ -197,36 +203,43 @@ impl Known {
         Ok(())
     }
 
-    /// Has the table say what the manifests say.
+    /// Has the table say what the manifests say, or more of it than before: then it is false.
     async fn follow(
         &mut self,
         state: &BrokerState,
         store: &dyn Store,
         topic: &Topic,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         self.is_closed = false;
         let versions: BTreeMap<PartitionIndex, u64> =
             topic.led.iter().map(|led| (led.name.partition, led.manifest.version())).collect();
         // What is led here no more is compared anew when it is again.
         self.followed.retain(|index, version| versions.get(index) == Some(version));
         if self.followed == versions {
-            return Ok(());
+            if self.checked_at.is_some_and(|at| at.elapsed() < CHECK_INTERVAL) {
+                return Ok(true);
+            }
+            self.checked_at = Some(Instant::now());
+            if self.log.is_current().await? {
+                return Ok(true);
+            }
+            self.followed.clear();
         }
         let (name, topic_id) = (topic.name.to_string(), topic.id);
         let about = TableAbout { topic: name, topic_id, schema: delta_schema()? };
         for _ in 0..ROUNDS_MAX {
             self.log.refresh().await?;
             if !may_write(&self.log, store, topic).await? {
-                return Ok(());
+                return Ok(true);
             }
             let manifests = topic.led.iter().map(|led| (led.name.partition, &*led.manifest));
             let changes = self.log.table().changes(&about, manifests);
-            let is_last = changes.is_complete();
-            if changes.is_empty()
-                || self.commit(state, topic, &about, changes).await? == Created::Created && is_last
-            {
-                self.followed = versions;
-                return Ok(());
+            let (is_last, is_done) = (changes.is_complete(), changes.is_empty());
+            if is_done || self.commit(state, topic, &about, changes).await? == Created::Created {
+                if is_done || is_last {
+                    self.followed = versions;
+                }
+                return Ok(is_done || is_last);
             }
         }
         Err(others_are_first())
@@ -298,12 +311,22 @@ async fn inspect(
     match state.tier_reader().inspect(led, entry).await {
         Ok(file) => Ok(Some(file.delta_statistics())),
         // It is part of the topic all the same, and whoever reads it finds out.
-        Err(error @ Error::Corrupt { .. }) => {
+        Err(error) if is_damaged(&error) => {
             let (topic, error) = (&topic.name, error.chain());
             tracing::warn!(%topic, error, "the Delta table names a file that is damaged");
             Ok(None)
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Whether a file is damaged, cut or gone, and not only out of reach.
+fn is_damaged(error: &Error) -> bool {
+    use std::io::ErrorKind::{NotFound, UnexpectedEof};
+    match error {
+        Error::Corrupt { .. } => true,
+        Error::Io { source, .. } => matches!(source.kind(), NotFound | UnexpectedEof),
+        _ => false,
     }
 }
 

@@ -36,6 +36,8 @@ const COPY_DISABLED: &str = "remote.log.copy.disable";
 const PLACE: &str = "ottla.tier.url";
 /// How often it is asked how far the copy is: the first time, and the later ones.
 const POLL_MIN: Duration = Duration::from_millis(20);
+/// How often leaders that have forgotten what is to be copied are asked again.
+const ASKS_MAX: u32 = 20;
 const POLL_MAX: Duration = Duration::from_millis(500);
 
 /// What the tier has of a topic.
@@ -241,6 +243,7 @@ impl Admin {
         let all: Vec<TopicPartition> = offload.keys().map(named).collect();
         let total: i64 = offload.values().map(|range| range.end.0 - range.start.0).sum();
         let (mut pause, mut done) = (POLL_MIN, 0);
+        let mut asked_again = BTreeMap::new();
         loop {
             let stored = self.stored(&all).await?;
             let mut left = 0;
@@ -250,6 +253,15 @@ impl Admin {
                 left += missing;
                 let wanted = stored.get(index).map_or(-1, |one| one.tier.wanted_offset);
                 if missing > 0 && wanted < range.end.0 {
+                    let times = asked_again.entry(*index).or_insert(0);
+                    if *times == ASKS_MAX {
+                        let (name, end) = (named(index), range.end);
+                        let context = format!(
+                            "{name} ends before offset {end}, up to which it was to be copied: the topic is another one by now, or has lost its end"
+                        );
+                        return Err(Error::told(ErrorCode::OffsetOutOfRange, context));
+                    }
+                    *times += 1;
                     forgotten.push(named(index));
                 }
             }
