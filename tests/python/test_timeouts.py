@@ -179,6 +179,7 @@ CASES: dict[str, tuple[Callable[[Kit], object], bool]] = {
     "Topic.scan": (lambda kit: kit.client["t"].scan(timeout=TIMEOUT), True),
     "Topic.write": (lambda kit: kit.client["t"].write(ROWS, timeout=TIMEOUT), True),
     "Topic.describe": (lambda kit: kit.client["t"].describe(timeout=TIMEOUT), True),
+    "Topic.offload": (lambda kit: kit.client["t"].offload(timeout=TIMEOUT), True),
     "Producer.write": (lambda kit: kit.producer.write("t", ROWS, timeout=TIMEOUT), True),
     "Producer.flush": (lambda kit: kit.producer.flush(TIMEOUT), False),
     "Producer.close": (lambda kit: kit.producer.close(TIMEOUT), False),
