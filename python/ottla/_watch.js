@@ -61,6 +61,9 @@ function draw(el, state) {
     const rows = state.groups.map(([name, is, members, lag]) => [name, is, members, number(lag)]);
     parts.push(table(["group", "state", "members", "lag"], rows));
   }
+  if (state.groups_not_asked) {
+    parts.push(node("div", `${number(state.groups_not_asked)} more groups were not asked for`));
+  }
   el.replaceChildren(...parts);
 }
 

@@ -72,6 +72,8 @@ class _Seen:
     rows: list[_Row] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
     groups_at: float | None = None
+    #: How many groups of the cluster were not asked for when groups were looked for.
+    groups_not_asked: int = 0
 
 
 class TopicWatch:
@@ -94,8 +96,8 @@ class TopicWatch:
     value : Format, str or mapping, optional
         How values become columns.
     groups : iterable of str, optional
-        The groups whose lag to show; by default those that have offsets of the topic, of the first
-        50 groups of the cluster.
+        The groups whose lag to show; by default those that have offsets of the topic, the first 10
+        among the first 50 groups of the cluster. How many groups were not asked for is shown.
 
     Examples
     --------
@@ -197,6 +199,7 @@ class TopicWatch:
             "num_partitions": len(partitions),
             "tail": self._tail(),
             "groups": self._groups(),
+            "groups_not_asked": seen.groups_not_asked,
             "error": None,
         }
 
@@ -246,10 +249,12 @@ class TopicWatch:
         is_search = names is None and (seen.groups_at is None or now - seen.groups_at > _SEARCH)
         if is_search:
             # Which groups there are changes seldom, and each costs a question.
-            names = [one.group_id for one in groups.list(timeout=_TIMEOUT)][:_SEARCHED_MAX]
-            seen.groups_at = now
+            names = [one.group_id for one in groups.list(timeout=_TIMEOUT)]
+            seen.groups_at, seen.groups_not_asked = now, max(0, len(names) - _SEARCHED_MAX)
+            names = names[:_SEARCHED_MAX]
+        names = seen.groups if names is None else names
         found: list[list[Any]] = []
-        for name in seen.groups if names is None else names:
+        for asked, name in enumerate(names, 1):
             try:
                 group = groups.describe(name, timeout=_TIMEOUT)
             except KafkaError as error:
@@ -267,6 +272,7 @@ class TopicWatch:
             lag = None if not lags or None in lags else sum(one or 0 for one in lags)
             found.append([name, group.state, len(group.members), lag])
             if len(found) == _GROUPS_MAX:
+                seen.groups_not_asked += len(names) - asked
                 break
         seen.groups = [row[0] for row in found]
         return found
@@ -295,6 +301,8 @@ class TopicWatch:
         picture = _frames.html_table(tail["columns"], tail["rows"], caption)
         if state["groups"]:
             picture += _frames.html_table(["group", "state", "members", "lag"], state["groups"])
+        if state["groups_not_asked"]:
+            picture += f"<div>{state['groups_not_asked']:,} more groups were not asked for</div>"
         return picture
 
     def _repr_mimebundle_(self, **options: Any) -> Any:

@@ -16,7 +16,7 @@ import ottla
 from processes import missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 SCRIPT = Path(ottla.__file__).with_name("_watch.js")
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -101,15 +101,40 @@ def test_values_become_columns_and_texts(kafka: ottla.Client, name: str) -> None
         assert len(wrong["_kafka.value_raw"]) == 200
 
 
-def test_groups_of_the_topic_have_their_lag(kafka: ottla.Client, orders: ottla.Topic) -> None:
-    kafka.groups.reset(f"{orders.name}-etl", orders.name, "earliest")
-    with orders.watch() as watch:
-        assert watch.state["groups"] == [[f"{orders.name}-etl", "Empty", 0, 6]]
-        kafka.groups.reset(f"{orders.name}-etl", orders.name, "latest")
+@pytest.fixture
+def alone() -> Iterator[ottla.Client]:
+    """A client of a broker with a topic and no groups."""
+    with ottla.Broker() as broker, broker.client() as kafka:
+        kafka.write("orders", [{"id": number} for number in range(6)])
+        yield kafka
+
+
+def test_groups_of_the_topic_have_their_lag(alone: ottla.Client) -> None:
+    alone.groups.reset("etl", "orders", "earliest")
+    with alone["orders"].watch() as watch:
+        assert watch.state["groups"] == [["etl", "Empty", 0, 6]]
+        alone.groups.reset("etl", "orders", "latest")
         watch.refresh()
-        assert watch.state["groups"] == [[f"{orders.name}-etl", "Empty", 0, 0]]
-    with orders.watch(groups=["nobody"]) as watch:
+        assert watch.state["groups"] == [["etl", "Empty", 0, 0]]
+        assert watch.state["groups_not_asked"] == 0
+        assert "not asked" not in watch._repr_html_()
+    with alone["orders"].watch(groups=["nobody"]) as watch:
         assert watch.state["groups"] == [["nobody", "", 0, None]]
+
+
+@pytest.mark.parametrize(("topic", "shown", "left"), [("other", 0, 10), ("orders", 10, 50)])
+def test_groups_that_were_not_asked_for_are_counted(
+    alone: ottla.Client, topic: str, shown: int, left: int
+) -> None:
+    alone.send("other", "one")
+    for number in range(60):
+        alone.groups.reset(f"group-{number:02}", topic, "earliest")
+    with alone["orders"].watch() as watch:
+        assert len(watch.state["groups"]) == shown
+        assert watch.state["groups_not_asked"] == left
+        assert f"{left} more groups were not asked for" in watch._repr_html_()
+        watch.refresh()
+        assert watch.state["groups_not_asked"] == left
 
 
 def test_html_without_a_widget_escapes_what_records_say(
