@@ -20,6 +20,11 @@ async function main() {
   // A broker that was killed waits for the member that it knew, as long as these say.
   const timeouts = { sessionTimeout: 6000, rebalanceTimeout: 6000, heartbeatInterval: 1000 };
   const consumer = kafka.consumer({ groupId: group, readUncommitted: false, ...timeouts });
+  // A consumer that has given up stands still while its process lives on.
+  consumer.on(consumer.events.CRASH, ({ payload: { error, restart } }) => {
+    console.log("crashed", error.message, restart ? "and begins anew" : "and gives up");
+    if (!restart) process.exit(1);
+  });
   await producer.connect();
   await consumer.connect();
   await consumer.subscribe({ topics: [source], fromBeginning: true });
