@@ -89,9 +89,9 @@ class Transacting(Writing):
         Parameters
         ----------
         transactional_id : str
-            Who the producer is, also after a restart of the program: the first transaction aborts
-            what an earlier producer of this id left open, and fences it. Two programs that run
-            side by side need two ids.
+            Who the producer is, also after a restart of the program: what an earlier producer of
+            this id left open is aborted, and the earlier one is fenced. Two programs that run side
+            by side need two ids.
         transaction_timeout : float or datetime.timedelta, default 60
             How long a transaction may stay open, in seconds, before its coordinator aborts it
             (``transaction.timeout.ms``); brokers allow 15 minutes at most
@@ -105,7 +105,9 @@ class Transacting(Writing):
         Returns
         -------
         TransactionalProducer
-            Use it in a ``with`` or ``async with`` block. It connects when a transaction begins.
+            Use it in a ``with`` or ``async with`` block. It takes over its id in the background at
+            once, since a group waits for the end of what an earlier one left open; the first
+            transaction waits for that, does it again where it failed, and raises its errors.
 
         Examples
         --------

@@ -58,6 +58,14 @@ impl TransactionalProducer {
         }
         let _context = runtime::handle()?.enter();
         let producer = engine.transactional(id, &config)?;
+        // What an earlier producer left open holds up its group, so it is aborted before there is anything to write.
+        let early = producer.clone();
+        tokio::spawn(async move {
+            if let Err(error) = early.initialize().await {
+                let id = early.id();
+                tracing::debug!(id, error = %error.chain(), "the first transaction gets an epoch again");
+            }
+        });
         let held = OfProcess::new(Held { engine, producer });
         Ok(Self { held, closed: AtomicBool::new(false) })
     }

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 import ottla
 
@@ -148,9 +150,10 @@ def test_async_blocks_do_the_same(kafka: ottla.Client, source: str, target: str)
 
 
 def test_a_second_producer_fences_the_first(kafka: ottla.Client, target: str) -> None:
-    first, second = kafka.transactional("same"), kafka.transactional("same")
+    first = kafka.transactional("same")
     tx = first.transaction().__enter__()
     tx.send(target, "first").result(30)
+    second = kafka.transactional("same")
     with second.transaction() as other:
         other.send(target, "second")
     with pytest.raises(ottla.FencedError, match="took over") as raised:
@@ -161,6 +164,65 @@ def test_a_second_producer_fences_the_first(kafka: ottla.Client, target: str) ->
     _becomes(lambda: _values(kafka, target), ["second"])
     first.close()
     second.close()
+
+
+class Abandoned:
+    """A transaction of another client that has offsets of a group, and that nobody ends."""
+
+    def __init__(self, bootstrap: str, source: str, group: str, transactional_id: str) -> None:
+        self.producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "transactional.id": transactional_id,
+                "transaction.timeout.ms": 600_000,
+            }
+        )
+        consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group})
+        self.producer.init_transactions(30)
+        self.producer.begin_transaction()
+        offsets = [TopicPartition(source, partition, 3) for partition in range(2)]
+        self.producer.send_offsets_to_transaction(offsets, consumer.consumer_group_metadata(), 30)
+        consumer.close()
+
+
+def test_a_producer_that_comes_back_frees_its_group(
+    broker: ottla.Broker, source: str, target: str
+) -> None:
+    abandoned = Abandoned(broker.bootstrap_servers, source, f"{target}-group", target)
+    # There is no batch before the first transaction, and no transaction before the first batch.
+    with (
+        ottla.connect(broker.bootstrap_servers) as kafka,
+        kafka.consumer(source, group_id=f"{target}-group", auto_offset_reset="earliest") as reader,
+        kafka.transactional(target) as producer,
+    ):
+        batch = reader.poll(60)
+        assert batch is not None
+        with producer.transaction(consumer=reader, batch=batch) as tx:
+            tx.send(target, "copied")
+    with pytest.raises(KafkaException):
+        abandoned.producer.commit_transaction(30)
+
+
+def test_a_consumer_waits_for_a_transaction_longer_than_for_an_answer(
+    broker: ottla.Broker,
+    source: str,
+    target: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    abandoned = Abandoned(broker.bootstrap_servers, source, f"{target}-group", target)
+    with (
+        caplog.at_level(logging.WARNING, "ottla"),
+        ottla.connect(broker.bootstrap_servers, default_api_timeout_ms=500) as kafka,
+        kafka.consumer(source, group_id=f"{target}-group", auto_offset_reset="earliest") as reader,
+    ):
+        limit = time.monotonic() + 60
+        while "has offsets of the group" not in caplog.text:
+            assert time.monotonic() < limit
+            assert reader.poll(0.1) is None
+        abandoned.producer.abort_transaction(30)
+        batch = reader.poll(60)
+        assert batch is not None
+        assert set(batch.offsets[source].values()) <= {(0, 6)}
 
 
 def test_a_record_that_is_refused_aborts(kafka: ottla.Client, target: str) -> None:

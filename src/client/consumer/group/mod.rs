@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 pub use handle::GroupHandle;
@@ -70,8 +70,15 @@ type Commits = BTreeMap<TopicPartition, OffsetAndMetadata>;
 /// What must be finished before anything else is handed out.
 #[derive(Debug)]
 enum Stage {
-    Placing { partitions: Partitions, task: JoinHandle<Result<Vec<Placed>>> },
-    Committing { revoked: Partitions, task: JoinHandle<()> },
+    /// One task, which ends with the consumer: it may wait for somebody else's transaction.
+    Placing {
+        partitions: Partitions,
+        task: JoinSet<Result<Vec<Placed>>>,
+    },
+    Committing {
+        revoked: Partitions,
+        task: JoinHandle<()>,
+    },
 }
 
 /// A consumer whose partitions its group assigns. See the module's documentation.
@@ -310,10 +317,12 @@ impl GroupConsumer {
         self.reader.remove(partitions)
     }
 
-    fn spawn_placing(&self, partitions: Partitions) -> JoinHandle<Result<Vec<Placed>>> {
+    fn spawn_placing(&self, partitions: Partitions) -> JoinSet<Result<Vec<Placed>>> {
         let coordinator = Arc::clone(&self.handle.coordinator);
         let until = self.handle.options.until_caught_up;
-        tokio::spawn(placing::place(coordinator, self.config.clone(), partitions, until))
+        let mut task = JoinSet::new();
+        task.spawn(placing::place(coordinator, self.config.clone(), partitions, until));
+        task
     }
 
     /// Waits for the stage, which stays if the time runs out.
@@ -331,7 +340,8 @@ impl GroupConsumer {
                 Ok(Some(Polled::Revoked(revoked.into_iter().collect())))
             }
             Some(Stage::Placing { task, .. }) => {
-                let Ok(placed) = tokio::time::timeout_at(deadline, task).await else {
+                let Ok(Some(placed)) = tokio::time::timeout_at(deadline, task.join_next()).await
+                else {
                     return Ok(None);
                 };
                 let Some(Stage::Placing { partitions, .. }) = self.stage.take() else {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::client::admin::{OffsetSpec, list_offsets};
 use crate::client::config::{AutoOffsetReset, ConsumerConfig, IsolationLevel};
 use crate::client::consumer::StartAt;
-use crate::client::coordinator::Coordinator;
+use crate::client::coordinator::{Committed, Coordinator};
 use crate::client::transaction::own_commits;
 use crate::error::{Error, ErrorCode, Result};
 use crate::machine::client::fetching::Position;
@@ -22,6 +22,28 @@ pub(super) struct Placed {
     pub(super) start: std::result::Result<Position, StartAt>,
     /// Where reading ends, if it does.
     pub(super) end: Option<Offset>,
+}
+
+/// The committed offsets. The end of a pending transaction is waited for however long it takes: its coordinator aborts
+/// it after its timeout, and whoever gave up before would not get further by trying again.
+async fn committed(
+    coordinator: &Coordinator,
+    partitions: &[TopicPartition],
+    stable: bool,
+) -> Result<Committed> {
+    loop {
+        match coordinator.committed(Some(partitions), stable).await {
+            Err(error) if error.code() == ErrorCode::UnstableOffsetCommit => {
+                tracing::warn!(
+                    group = coordinator.id,
+                    error = %error.chain(),
+                    "waiting for the end of a transaction that has offsets of the group; a producer with its \
+                     transactional id ends it, or its coordinator after transaction.timeout.ms"
+                );
+            }
+            other => return other,
+        }
+    }
 }
 
 /// Finds the starts of partitions and, with `until_caught_up`, their ends. A topic that was deleted
@@ -50,7 +72,7 @@ pub(super) async fn place(
     let exists = |one: &&TopicPartition| ids.get(&one.topic).copied().flatten().is_some();
     let known: Vec<TopicPartition> = partitions.iter().filter(exists).cloned().collect();
     let stable = config.isolation_level == IsolationLevel::ReadCommitted;
-    let committed = coordinator.committed(Some(&known), stable).await?;
+    let committed = committed(&coordinator, &known, stable).await?;
     if config.auto_offset_reset == Some(AutoOffsetReset::Error)
         && let Some(partition) = known.iter().find(|one| !committed.contains_key(*one))
     {
