@@ -45,7 +45,7 @@ function curve(history) {
 
 function draw(el, state) {
   const parts = [];
-  const rate = state.rate === null || state.rate === undefined ? "" : `, ${number(state.rate)} per second`;
+  const rate = state.rate === null || state.rate === undefined ? "" : `, ${number(Math.round(state.rate * 10) / 10)} per second`;
   parts.push(node("div", `Topic ${state.topic}: ${number(state.records)} records${rate} · ${state.at}`, "font-weight:bold"));
   if (state.error) parts.push(node("div", state.error, "color:#b00020"));
   if ((state.history ?? []).length > 1) parts.push(curve(state.history));
