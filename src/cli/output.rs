@@ -91,6 +91,9 @@ pub(super) enum RecordFormat {
     ArrowIpc,
 }
 
+const NO_COLUMNS: &str = "the output is empty: no record came, so nothing has told the columns of values; --schema or \
+                          --value-schema names them from the start";
+
 /// Writes records batch by batch.
 pub(super) struct RecordWriter {
     sink: Sink,
@@ -282,9 +285,14 @@ impl RecordWriter {
         Ok(true)
     }
 
-    /// Writes what is left, and makes a file durable. `schema` is used for a result without rows.
+    /// Writes what is left, and makes a file durable. `schema` is used for a result without rows; where no value has
+    /// told the columns, nothing can be written.
     pub(super) fn finish(self, schema: Option<&Schema>) -> CommandResult {
         let file = self.file;
+        let needs_columns = matches!(self.sink, Sink::Parquet { .. } | Sink::ArrowIpc { .. });
+        if needs_columns && self.written == 0 && schema.is_none() {
+            note(NO_COLUMNS);
+        }
         match self.sink {
             Sink::Value(mut out) | Sink::Json(mut out) | Sink::Csv { mut out, .. } => {
                 out.flush().map_err(Failure::from)

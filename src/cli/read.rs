@@ -338,7 +338,7 @@ pub(super) async fn consume(arguments: ConsumeArguments) -> CommandResult {
         }
     }
     // Also what came before an end that is none is written.
-    writer.finish(None)?;
+    writer.finish(consumer.schema().as_deref())?;
     letters.tell();
     ended
 }

@@ -150,6 +150,14 @@ def test_arrow_ipc_comes_out_and_goes_in(
     to_file = ("--output", "arrow-ipc", "--output-file", str(empty))
     program.run("scan", name, "--from", "latest", *to_file)
     assert "offset" in pa.ipc.open_stream(empty.read_bytes()).schema.names
+    program.run("consume", name, "--timeout-ms", "1", *to_file)
+    assert "offset" in pa.ipc.open_stream(empty.read_bytes()).schema.names
+    member = ("--group", f"{name}-none", "--output", "parquet", "--output-file", str(empty))
+    program.run("consume", name, "--timeout-ms", "1", *member)
+    assert "offset" in pyarrow.parquet.read_schema(empty).names
+    unknown = program.run("consume", name, "--timeout-ms", "1", "--value-format", "json", *to_file)
+    assert "nothing has told the columns" in unknown.stderr
+    assert empty.read_bytes() == b""
     # Rows of a record are cut, and a group reads the record again.
     group = ("--group", f"{name}-ipc", "--from-beginning", "--max-messages", "2")
     consume = ("consume", name, *ipc, *group, "--columns", "x", "--output", "json")
