@@ -44,6 +44,15 @@ pub struct EpochCache {
 }
 
 impl EpochCache {
+    /// These terms; none when they do not ascend.
+    pub(super) fn of(entries: &[EpochEntry]) -> Option<Self> {
+        let ascend = |(one, next): (&EpochEntry, &EpochEntry)| {
+            one.epoch < next.epoch && one.start_offset <= next.start_offset
+        };
+        let follow = entries.iter().zip(entries.iter().skip(1)).all(ascend);
+        follow.then(|| Self { entries: entries.to_vec() })
+    }
+
     /// The terms, oldest first.
     #[must_use]
     pub fn entries(&self) -> &[EpochEntry] {

@@ -76,6 +76,7 @@
 
 mod active;
 mod append;
+mod beginning;
 mod checkpoint;
 mod committed;
 mod compaction;
@@ -107,6 +108,7 @@ mod verified;
 mod writer;
 
 pub use append::Append;
+pub use beginning::Beginning;
 pub use compaction::{Cleaned, Cleaner, CleanerLimits, CleanerSummary, Dirtiness, Progress};
 pub use config::{LocalRetention, LogConfig};
 pub use directory::{CheckpointedOffsets, LogDirectory, PartitionDirectory};

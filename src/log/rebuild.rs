@@ -3,6 +3,7 @@
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::active::Active;
@@ -57,20 +58,27 @@ pub(super) fn newest_snapshot(
     Ok((Producers::default(), start))
 }
 
-/// Applies the batches from `from` on; returns the transactions that they abort.
+/// Applies the batches of a range, which ends where one does; returns the transactions that they abort.
 pub(super) fn walk_producers(
     shared: &Shared,
     producers: &mut Producers,
-    from: Offset,
+    range: Range<Offset>,
 ) -> Result<Vec<AbortedTransaction>> {
+    let Range { start: from, end } = range;
     let view = shared.view.load();
     let mut aborted = Vec::new();
     for segment in view.segments.iter().skip(view.index_of(from)) {
         if segment.next_offset() <= from {
             continue;
         }
+        if segment.base_offset >= end {
+            break;
+        }
         segment.walk(segment.seek(from), |scan, found| {
             let header = &found.header;
+            if header.base_offset >= end {
+                return Ok(false);
+            }
             // A log may start in the middle of a batch.
             if header.next_offset() <= from || !header.has_producer_id() {
                 return Ok(true);

@@ -529,7 +529,7 @@ impl Opening<'_> {
             .filter(|entry| entry.last_offset < from && entry.last_offset >= start)
             .copied()
             .collect();
-        aborted.extend(walk_producers(&self.shared, &mut producers, from)?);
+        aborted.extend(walk_producers(&self.shared, &mut producers, from..Offset(i64::MAX))?);
         aborted.sort_by_key(|entry| entry.last_offset);
         let base = log.active.segment.base_offset;
         log.active.aborted_written =

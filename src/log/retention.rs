@@ -56,12 +56,36 @@ impl Log {
         Ok(deleted)
     }
 
+    /// Retention by a replica that follows. Of a topic with a tier it deletes nothing by the limits: what the leader does not
+    /// have on its disk any more is in the tier, and only the leader knows what else is. See [`Log::delete_tiered_before`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::apply_retention`].
+    pub fn apply_retention_as_follower(
+        &mut self,
+        now: TimestampMs,
+        high_watermark: Offset,
+    ) -> Result<Deleted> {
+        if self.config.local_retention.is_none() {
+            return self.apply_retention(now, high_watermark);
+        }
+        self.shared.health.check()?;
+        self.remove_doomed(Some(self.env.clock.monotonic()));
+        self.delete_below_start()
+    }
+
     /// How far retention may delete (`RET-0`): to the high watermark, and of a log whose segments are tiered to
     /// where the tier is known to end.
     fn deletable_end(&self, high_watermark: Offset) -> Offset {
         let end = high_watermark.min(self.log_end_offset());
+        let (local_start, tiered_end) = (self.shared.local_start(), self.shared.tiered_end());
         match self.config.local_retention {
-            Some(local) if local.copies => end.min(self.shared.tiered_end()),
+            Some(local) if local.copies => end.min(tiered_end),
+            // Before it is known what the tier has: it would not belong to the log any more.
+            Some(_) if tiered_end < local_start && self.log_start_offset() < local_start => {
+                end.min(local_start)
+            }
             _ => end,
         }
     }
@@ -168,6 +192,22 @@ impl Log {
         Ok(self.log_start_offset())
     }
 
+    /// Follows a leader that does not have what lies before `offset` on its disk any more, because its tier has it: deletes
+    /// the segments that lie before, and reads nothing from there. The log starts where it did.
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::apply_retention`].
+    pub fn delete_tiered_before(&mut self, offset: Offset) -> Result<()> {
+        self.shared.health.check()?;
+        if self.config.local_retention.is_some() {
+            let committed = self.shared.high_watermark().min(self.log_end_offset());
+            self.shared.raise_local_start(offset.min(committed));
+            self.delete_below_start()?;
+        }
+        Ok(())
+    }
+
     /// Raises the log start offset without deleting: a follower copies its leader, whose log starts at what is
     /// committed.
     pub fn raise_log_start(&mut self, offset: Offset) {
@@ -202,11 +242,13 @@ impl Log {
         if gone.is_empty() {
             return Ok(Deleted::default());
         }
+        // What lies before the local start is not read here any more: elsewhere, or nowhere.
+        let is_read_here = first.base_offset > self.shared.local_start();
         // Readers first: after this nobody starts to read what is being deleted.
         self.shared.raise_local_start(first.base_offset);
         let is_tiered =
             self.config.local_retention.is_some() && first.base_offset <= self.shared.tiered_end();
-        if !is_tiered {
+        if is_read_here && !is_tiered {
             // Nothing is kept elsewhere: the log starts where it starts here (`LOG-9`).
             self.raise_log_start(first.base_offset);
         }

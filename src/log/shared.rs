@@ -225,12 +225,7 @@ impl Shared {
         self.local_start.fetch_max(offset.0, Ordering::AcqRel);
     }
 
-    /// Sets where a log starts that starts over, or was cut to before its start; all of it is here.
-    pub(super) fn reset_starts(&self, offset: Offset) {
-        self.open_at(offset, offset);
-    }
-
-    /// Sets where a log starts that is opened, altogether and on this disk.
+    /// Sets where a log starts that is opened, starts over, or was cut to before its start: altogether, and on this disk.
     pub(super) fn open_at(&self, log_start: Offset, local_start: Offset) {
         self.log_start.store(log_start.0, Ordering::Release);
         self.local_start.store(local_start.max(log_start).0, Ordering::Release);

@@ -46,10 +46,13 @@ impl Log {
     ///
     /// [`Error::Io`] or [`Error::Corrupt`]; the log must then be reopened.
     pub fn truncate_uncleanly(&mut self, offset: Offset) -> Result<Offset> {
-        if offset < self.shared.local_start() {
-            return self.restart(offset);
+        let (log_start, local_start) = (self.log_start_offset(), self.shared.local_start());
+        if offset >= local_start {
+            return self.truncate(offset);
         }
-        self.truncate(offset)
+        // Where the tier has what lies before, nothing is known in the middle of it: the copy begins from the start, and is
+        // told where (`BEGIN-1`). The log does not start later for it, or what the tier has would go.
+        self.restart(if log_start < local_start { log_start } else { offset })
     }
 
     /// Deletes everything and starts over, empty, at `offset`: what a follower does when its leader's log
@@ -65,7 +68,7 @@ impl Log {
     }
 
     /// `CUT-1`.
-    fn check_committed(&self, offset: Offset) -> Result<()> {
+    pub(super) fn check_committed(&self, offset: Offset) -> Result<()> {
         let high_watermark = self.shared.high_watermark();
         if offset >= high_watermark {
             return Ok(());
@@ -113,6 +116,16 @@ impl Log {
 
     fn restart(&mut self, offset: Offset) -> Result<Offset> {
         self.shared.health.check()?;
+        self.doom_all()?;
+        self.shared.epochs.store(Arc::default());
+        self.forget_derived(Offset::UNKNOWN)?;
+        self.active = create_segment(&self.home, &self.shared, &self.config, offset, &self.env)?;
+        self.start_empty((offset, offset))?;
+        Ok(offset)
+    }
+
+    /// Every segment goes.
+    pub(super) fn doom_all(&mut self) -> Result<()> {
         let view = self.shared.view.load_full();
         self.shared.note_cut();
         // The first one goes when the others are gone: until then, what is left is a prefix.
@@ -122,15 +135,17 @@ impl Log {
             }
             self.doom(segment.base_offset)?;
         }
-        self.shared.epochs.store(Arc::default());
-        self.forget_derived(Offset::UNKNOWN)?;
-        self.active = create_segment(&self.home, &self.shared, &self.config, offset, &self.env)?;
-        self.shared.reset_starts(offset);
+        Ok(())
+    }
+
+    /// The active segment is new, and all there is: publishes a log that is empty, starts there, altogether and on this
+    /// disk, and is committed up to there.
+    pub(super) fn start_empty(&mut self, (log_start, offset): (Offset, Offset)) -> Result<()> {
+        self.shared.open_at(log_start, offset);
         self.shared.set_tiered_end(Offset::UNKNOWN);
         self.shared.reset_high_watermark(offset);
         self.publish_cut(vec![Arc::clone(&self.active.segment)], offset);
-        self.reload_producers(offset)?;
-        Ok(offset)
+        self.reload_producers(offset)
     }
 
     /// What is kept of a segment, as the active one. Nothing is written.
@@ -222,7 +237,7 @@ impl Log {
         }
         // The cut may fall on a batch that holds the log start offset.
         if self.shared.local_start() > end {
-            self.shared.reset_starts(end);
+            self.shared.open_at(self.log_start_offset().min(end), end);
         }
         self.shared.reset_high_watermark(self.shared.high_watermark().min(end));
         self.shared.set_log_end(end);
@@ -236,7 +251,7 @@ impl Log {
 
     /// Durably removes what was derived from the tail that goes (`CUT-3`): the snapshots of producers above `end`,
     /// and the leader epochs that the log no longer has. Also makes durable that later segments are gone.
-    fn forget_derived(&self, end: Offset) -> Result<()> {
+    pub(super) fn forget_derived(&self, end: Offset) -> Result<()> {
         let directory = &*self.home.directory;
         for (offset, name) in self.snapshots()? {
             if offset > end {
@@ -254,7 +269,7 @@ impl Log {
     }
 
     /// The snapshots of producers, by offset, and their file names.
-    fn snapshots(&self) -> Result<Vec<(Offset, String)>> {
+    pub(super) fn snapshots(&self) -> Result<Vec<(Offset, String)>> {
         let directory = &*self.home.directory;
         let listed = self.home.disk.read_dir(directory);
         let listed = listed.map_err(|error| Error::io("list", directory, error))?;
@@ -271,7 +286,7 @@ impl Log {
             self.snapshots()?.into_iter().map(|(offset, _)| offset).collect();
         let (mut producers, from) =
             newest_snapshot(&self.home, &snapshots, self.log_start_offset())?;
-        walk_producers(&self.shared, &mut producers, from)?;
+        walk_producers(&self.shared, &mut producers, from..Offset(i64::MAX))?;
         self.shared.change_producers(|known| {
             producers.take_ended(known, from.min(end));
             producers.on_high_watermark(self.shared.high_watermark());

@@ -435,18 +435,6 @@ impl Log {
         write().map_err(|error| Error::io("write", &path, error))
     }
 
-    /// The producers as of an offset where a segment was begun, as a `.snapshot` file; none when that was not kept.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`].
-    pub fn producer_snapshot(&self, offset: Offset) -> Result<Option<Bytes>> {
-        let path = layout::file(&self.home.directory, offset, layout::SNAPSHOT);
-        let bytes = self.home.disk.read(&path).map_err(|error| Error::io("read", &path, error))?;
-        // A torn one is of no use to anybody.
-        Ok(bytes.filter(|bytes| snapshot::decode(bytes).is_ok()).map(Bytes::from))
-    }
-
     fn flush_indexes_when_due(&mut self) {
         let pending = self.active.segment.offset_index().len() - self.active.offset_entries_written;
         // Recovery rebuilds a lagging index file: not worth failing an append that has been

@@ -3,10 +3,13 @@
 use std::path::Path;
 
 use ottla::env::sim::Simulation;
-use ottla::log::{CheckpointedOffsets, Log, LogConfig, LogDirectory, OpenOptions};
-use ottla::types::{NodeId, Offset, TimestampMs};
+use ottla::log::{
+    Beginning, CheckpointedOffsets, EpochEntry, LocalRetention, Log, LogConfig, LogDirectory,
+    OpenOptions,
+};
+use ottla::types::{LeaderEpoch, NodeId, Offset, ProducerId, TimestampMs};
 
-use crate::support::{EPOCH, batch, create, idempotent, options, read_all, reopen};
+use crate::support::{EPOCH, batch, create, idempotent, options, read_all, read_from, reopen};
 
 const NOW: TimestampMs = TimestampMs(1_000);
 
@@ -330,4 +333,102 @@ fn a_power_cut_while_a_cluster_is_joined_leaves_a_directory_of_it_or_of_none() {
         }
     }
     assert!(without > 0, "no cut came before the id was there");
+}
+
+/// What is known where a copy begins: producer 9 has written there.
+fn known_beginning() -> Beginning {
+    let simulation = Simulation::new(0);
+    let mut log = create(&simulation.env(), Path::new("other-0"), config());
+    log.append_as_leader(&idempotent(9, 0, 0, &["elsewhere"]), EPOCH, NOW).unwrap();
+    log.roll(NOW).unwrap();
+    let epochs = [(1, 0), (2, 50)].map(|(epoch, offset)| EpochEntry {
+        epoch: LeaderEpoch(epoch),
+        start_offset: Offset(offset),
+    });
+    let producers = log.producer_snapshot(Offset(1)).unwrap();
+    Beginning { offset: Offset(100), log_start: Offset(20), epochs: epochs.to_vec(), producers }
+}
+
+fn of_a_tier() -> LogConfig {
+    let local = LocalRetention { ms: -1, bytes: -1, copies: true };
+    LogConfig { local_retention: Some(local), ..config() }
+}
+
+/// Appends ten values in several segments, and begins elsewhere.
+fn run_beginning(simulation: &Simulation, beginning: &Beginning) -> ottla::error::Result<()> {
+    let env = simulation.env();
+    let directory = LogDirectory::open(&env, Path::new("data"), NodeId(1), None)?;
+    let partition = options(config()).partition;
+    let opening = OpenOptions { health: directory.health(), ..options(of_a_tier()) };
+    let mut log = Log::create(&env, &directory.partition_path(&partition), opening)?;
+    for step in 0..10_i32 {
+        let value = format!("value {step} {}", "x".repeat(200));
+        log.append_as_leader(&idempotent(4, 0, step, &[&value]), EPOCH, NOW)?;
+    }
+    log.sync()?;
+    checkpoint(&directory, &log)?;
+    directory.lower_checkpoints(&partition, Offset(0))?;
+    log.begin_at(beginning)?;
+    log.append_as_leader(&idempotent(9, 0, 1, &["new 100"]), EPOCH, NOW)?;
+    log.append_as_leader(&idempotent(9, 0, 2, &["new 101"]), EPOCH, NOW)?;
+    log.sync()?;
+    checkpoint(&directory, &log)
+}
+
+#[test]
+fn a_power_cut_while_a_copy_begins_leaves_the_old_log_or_nothing_or_all_that_is_known() {
+    let beginning = known_beginning();
+    let calls = {
+        let simulation = Simulation::new(0);
+        run_beginning(&simulation, &beginning).unwrap();
+        simulation.disk.calls()
+    };
+    let (mut old, mut none, mut begun) = (0, 0, 0);
+    for point in 0..=calls {
+        for seed in 0..6 {
+            let simulation = Simulation::new(seed);
+            simulation.disk.crash_after(point);
+            let finished = run_beginning(&simulation, &beginning).is_ok();
+            simulation.disk.power_cut();
+            let what = format!("power cut at call {point} of {calls} with seed {seed}");
+            let env = simulation.env();
+            let directory = LogDirectory::open(&env, Path::new("data"), NodeId(1), None).unwrap();
+            let partition = options(config()).partition;
+            let path = directory.partition_path(&partition);
+            if !env.disk.exists(&path).unwrap() {
+                continue;
+            }
+            let checkpointed = directory.checkpointed(&partition);
+            let opening = OpenOptions {
+                health: directory.health(),
+                recovery_point: checkpointed.recovery_point,
+                log_start_offset: checkpointed.log_start_offset,
+                ..options(of_a_tier())
+            };
+            let (log, _) = Log::open(&env, &path, opening)
+                .unwrap_or_else(|error| panic!("{what}: {}", error.chain()));
+            let reader = log.reader();
+            let epochs: Vec<i32> = reader.epochs().iter().map(|one| one.epoch.0).collect();
+            let has = |id| reader.producer(ProducerId(id)).is_some();
+            let start = reader.local_start_offset();
+            let found = read_from(&reader, start.0).unwrap();
+            let kind = if start == Offset(100) { "new" } else { "value" };
+            for (place, (offset, value)) in (start.0..).zip(&found) {
+                assert_eq!(*offset, place, "{what}");
+                assert!(value.starts_with(&format!("{kind} {offset}")), "{what}: {value}");
+            }
+            assert!(!finished || start == Offset(100) && found.len() == 2, "{what}");
+            if start == Offset(100) {
+                assert!(has(9) && !has(4) && epochs.starts_with(&[1, 2]), "{what}: {epochs:?}");
+                begun += 1;
+            } else {
+                assert_eq!(start, Offset(0), "{what}");
+                assert!(!has(9) && has(4) == !found.is_empty(), "{what}");
+                assert!(epochs.iter().all(|epoch| *epoch == EPOCH.0), "{what}: {epochs:?}");
+                (old, none) =
+                    (old + usize::from(!found.is_empty()), none + usize::from(found.is_empty()));
+            }
+        }
+    }
+    assert!(old > 0 && none > 0 && begun > 0, "{old} {none} {begun}");
 }

@@ -12,6 +12,7 @@
 mod support;
 
 mod append;
+mod beginning;
 mod directory;
 mod dump_log;
 #[path = "../support/kafka.rs"]

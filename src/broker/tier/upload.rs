@@ -76,7 +76,7 @@ impl Upload {
         let (threads, end) = (&state.env().threads, self.end_offset);
         let snapshot =
             state.log_threads().run(&self.partition, move |log| log.producer_snapshot(end));
-        let producers = snapshot.await?.unwrap_or_default();
+        let producers = snapshot.await?;
         let temporary = Temporary { env: state.env().clone(), path: self.folder.join(&self.name) };
         let making = self.clone();
         let (temporary, uploaded) = blocking(threads, move || {
