@@ -18,6 +18,7 @@
 //! - `TIERING-3` A tier that lacks what only it can have is left alone, and nothing is deleted for its sake.
 //! - `TIERING-4` Nobody who produces waits for a store.
 
+mod columns;
 mod driver;
 mod objects;
 mod partition;
