@@ -45,9 +45,9 @@ fn a_topic_default_and_its_broker_synonym_agree() {
 }
 
 #[test]
-fn the_topic_settings_are_those_of_kafka_and_two_of_ours() {
+fn the_topic_settings_are_those_of_kafka_and_three_of_ours() {
     let names: Vec<&str> = definitions(Scope::Topic).iter().map(|one| one.name).collect();
-    assert_eq!(names.len(), 40);
+    assert_eq!(names.len(), 41);
     assert!(names.contains(&"durability") && names.contains(&"ottla.tier.table"));
     assert!(names.contains(&"ottla.tier.value.schema"));
 }

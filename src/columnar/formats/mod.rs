@@ -199,12 +199,6 @@ impl ValueDecoder {
         Ok(Self { fields, decoder: format.decoder(wanted)? })
     }
 
-    /// The columns.
-    #[must_use]
-    pub const fn fields(&self) -> &Fields {
-        &self.fields
-    }
-
     /// A row for each value; a value that does not decode becomes a row of nulls after `bad` was told why, or ends
     /// everything with the error of `bad`.
     ///

@@ -25,12 +25,12 @@ fn json_value() -> impl Strategy<Value = Value> {
             (Some(serde_json::to_vec(&members).unwrap()), Some((id, name)))
         }),
         1 => Just((None, Some((None, None)))),
-        1 => Just((Some(br#"{"id": "1"}"#.to_vec()), None)),
-        1 => Just((Some(br#"{"id": 1, "name": 2}"#.to_vec()), None)),
+        1 => Just((Some(br#"{"id": "x"}"#.to_vec()), None)),
+        1 => Just((Some(br#"{"name": "a", "id": [1]}"#.to_vec()), None)),
         1 => Just((Some(br#"{"id": 1"#.to_vec()), None)),
         1 => any_bytes().prop_map(|value| match value {
             Some(mut value) => {
-                value.push(b'}');
+                value.insert(0, b'}');
                 (Some(value), None)
             }
             None => (None, Some((None, None))),
@@ -182,4 +182,35 @@ fn large_batches_are_decoded_in_parts() {
         assert!(column.unwrap().statistics().is_some(), "{name}");
         assert!(column.unwrap().column_index_offset().is_some(), "{name}");
     }
+}
+
+#[test]
+fn a_table_has_typed_columns_behind_the_others() {
+    let typed = [("id", "int64"), ("price", "decimal128[10, 2]"), ("at", "timestamp[us, UTC]")];
+    let more = [("a", "bool"), ("b", "int8"), ("c", "int16"), ("d", "int32"), ("e", "float32")];
+    let rest = [("f", "float64"), ("g", "string"), ("h", "binary"), ("i", "date32")];
+    let all = typed.iter().chain(&more).chain(&rest).copied();
+    let schema: serde_json::Value = serde_json::from_str(&delta_schema(all).unwrap()).unwrap();
+    let fields = schema["fields"].as_array().unwrap();
+    let found = fields.iter().skip(7).map(|field| {
+        assert_eq!(field["nullable"], true);
+        (field["name"].as_str().unwrap(), field["type"].as_str().unwrap())
+    });
+    let expected = [
+        ("id", "long"),
+        ("price", "decimal(10,2)"),
+        ("at", "timestamp"),
+        ("a", "boolean"),
+        ("b", "byte"),
+        ("c", "short"),
+        ("d", "integer"),
+        ("e", "float"),
+        ("f", "double"),
+        ("g", "string"),
+        ("h", "binary"),
+        ("i", "date"),
+    ];
+    assert_eq!(found.collect::<Vec<_>>(), expected);
+    let error = delta_schema([("id", "int128")]).unwrap_err().to_string();
+    assert!(error.contains("no columns of type \"int128\""), "{error}");
 }

@@ -121,7 +121,7 @@ fn decode(text: &str, values: &[Option<&[u8]>]) -> (Vec<ArrayRef>, ValueReport) 
     let mut decoding = ValueDecoding::new(schema, names).unwrap();
     let fields = [("offset", DataType::Int64, false), ("value", DataType::Binary, true)];
     let fields = fields.map(|(name, data_type, nullable)| Field::new(name, data_type, nullable));
-    let offsets: Int64Array = (10..10 + values.len() as i64).collect();
+    let offsets: Int64Array = (10_i64..).take(values.len()).collect();
     let values: BinaryArray = values.iter().copied().collect();
     let rows: Vec<ArrayRef> = vec![Arc::new(offsets), Arc::new(values)];
     let rows = RecordBatch::try_new(Arc::new(Schema::new(fields.to_vec())), rows).unwrap();
