@@ -30,6 +30,7 @@ mod columns;
 mod convert;
 mod formats;
 mod read;
+pub mod types;
 mod write;
 
 pub use columns::{KafkaColumn, Projection};
@@ -46,7 +47,7 @@ pub use formats::registry::{
     Framing, ReaderSchema, Registered, SchemaId, SchemaKind, SchemaReference, SchemaRequest,
     SchemaSource,
 };
-pub use formats::{ValueFormat, ValueSource};
+pub use formats::{ValueDecoder, ValueFormat, ValueSource};
 pub use read::assemble::{AbortedTransaction, FetchedBytes, PartitionProgress};
 pub use read::block::{Block, BlockOutcome};
 pub use read::decoder::{DecodeOptions, Decoded, Decoder, KeyFormat, Looked, OnError, Step, Taken};

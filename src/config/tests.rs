@@ -45,10 +45,11 @@ fn a_topic_default_and_its_broker_synonym_agree() {
 }
 
 #[test]
-fn the_topic_settings_are_those_of_kafka_and_two_of_ours() {
+fn the_topic_settings_are_those_of_kafka_and_three_of_ours() {
     let names: Vec<&str> = definitions(Scope::Topic).iter().map(|one| one.name).collect();
-    assert_eq!(names.len(), 40);
+    assert_eq!(names.len(), 41);
     assert!(names.contains(&"durability") && names.contains(&"ottla.tier.table"));
+    assert!(names.contains(&"ottla.tier.value.schema"));
 }
 
 #[test]
@@ -471,4 +472,14 @@ fn a_tier_needs_a_place_and_to_be_turned_on() {
         );
     }
     check_refused(Scope::Topic, "ottla.tier.table", "hudi", "must be one of none, delta");
+    let schema = ("ottla.tier.value.schema", " {\"format\": \"json\"} ");
+    let typed = TopicConfig::resolve(&map(&[tier, schema]), &broker).unwrap().tier_value_schema;
+    assert_eq!(typed.as_deref(), Some("{\"format\": \"json\"}"));
+    let none = TopicConfig::resolve(&map(&[(schema.0, "")]), &broker).unwrap();
+    assert_eq!(none.tier_value_schema, None);
+    let refused = resolve(&broker, &[schema]).unwrap_err();
+    assert!(refused.contains("needs remote.storage.enable=true"), "{refused}");
+    check_refused(Scope::Topic, schema.0, "[1]", "must be a JSON object, or empty");
+    let long = format!("{{\"a\": \"{}\"}}", "x".repeat(64 << 10));
+    check_refused(Scope::Topic, schema.0, &long, "must have at most 65536 bytes");
 }

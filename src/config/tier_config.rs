@@ -8,6 +8,10 @@ const REMOTE_STORAGE: &str = "remote.storage.enable";
 const SYSTEM: &str = "remote.log.storage.system.enable";
 const URL: &str = "ottla.tier.url";
 const TABLE: &str = "ottla.tier.table";
+/// The setting that gives the files of a topic typed columns.
+pub const TIER_VALUE_SCHEMA: &str = "ottla.tier.value.schema";
+/// How long its value may be: brokers have it in memory, and in their metadata.
+const VALUE_SCHEMA_BYTES_MAX: usize = 64 << 10;
 const DELETES: &str = "remote.log.delete.on.disable";
 
 /// Where the tier of this broker is.
@@ -81,9 +85,25 @@ impl TopicTier {
     }
 }
 
+/// Checks the form of `ottla.tier.value.schema`. What it says is checked by those who know formats, before it is stored.
+pub(super) fn check_value_schema(text: &str) -> Result<(), String> {
+    if text.len() > VALUE_SCHEMA_BYTES_MAX {
+        return Err(format!("must have at most {VALUE_SCHEMA_BYTES_MAX} bytes"));
+    }
+    let is_object = text.is_empty()
+        || serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).is_ok();
+    if is_object { Ok(()) } else { Err("must be a JSON object, or empty".to_owned()) }
+}
+
 /// Checks what a topic with a tier must be like.
 pub(super) fn check_topic(topic: &TopicConfig, broker: &TierConfig) -> Result<(), ConfigError> {
     if !topic.tier.is_enabled() {
+        if topic.tier_value_schema.is_some() {
+            let text = format!(
+                "{TIER_VALUE_SCHEMA} needs {REMOTE_STORAGE}=true: the columns are in the files of the tier; without one, leave it empty"
+            );
+            return Err(ConfigError::new(TIER_VALUE_SCHEMA, text));
+        }
         if topic.tier_table == TierTable::None {
             return Ok(());
         }

@@ -1,5 +1,7 @@
 //! The settings of one topic, typed.
 
+use std::sync::Arc;
+
 use super::describe::{effective, topic_chain};
 use super::{
     BrokerConfig, ConfigError, ConfigMap, LocalRetention, Scope, ThrottledReplicas, TopicTier,
@@ -144,6 +146,8 @@ pub struct TopicConfig {
     pub tier: TopicTier,
     /// `ottla.tier.table`.
     pub tier_table: TierTable,
+    /// `ottla.tier.value.schema`, if it is not empty.
+    pub tier_value_schema: Option<Arc<str>>,
     /// `local.retention.bytes`, `local.retention.ms`.
     pub local_retention: LocalRetention,
     /// `retention.bytes`; -1 means no limit.
@@ -205,6 +209,9 @@ impl TopicConfig {
                 get.word("remote.log.delete.on.disable", parse_boolean)?,
             ),
             tier_table: get.word("ottla.tier.table", TierTable::parse)?,
+            tier_value_schema: Some(get.text(tier_config::TIER_VALUE_SCHEMA)?)
+                .filter(|text| !text.is_empty())
+                .map(Arc::from),
             local_retention: LocalRetention {
                 bytes: get.number("local.retention.bytes")?,
                 ms: get.number("local.retention.ms")?,

@@ -9,6 +9,7 @@ use super::definition::Validator::{
 };
 use super::definition::{Definition, Synonym};
 use super::throttled::ThrottledReplicas;
+use super::tier_config;
 
 const HOUR_MS: i64 = 3_600_000;
 const MINUTE_MS: i64 = 60_000;
@@ -250,6 +251,14 @@ pub(super) const TOPIC: &[Definition] = &[
         OneOf(&["none", "delta"]),
         [],
         "Which table the files of the topic in the tier are: \"delta\" for a Delta Lake table, \"none\". Ottla's own setting."
+    ),
+    topic!(
+        "ottla.tier.value.schema",
+        String,
+        "",
+        Check(tier_config::check_value_schema),
+        [],
+        "Which typed columns the files of the topic in the tier have beside the values, as JSON: a \"format\" (\"json\", \"avro\" or \"protobuf\") with          its \"columns\" or its \"schema\". Empty for none. Ottla's own setting."
     ),
     topic!(
         "preallocate",

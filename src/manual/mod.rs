@@ -71,4 +71,5 @@ pub mod glossary {}
 /// - `0029-engines-past-one-machine.md`
 /// - `0030-a-delta-table-follows-the-tier.md`
 /// - `0031-replicas-and-the-tier.md`
+/// - `0032-typed-columns-beside-the-value.md`
 pub mod decisions {}

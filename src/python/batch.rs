@@ -16,9 +16,9 @@ use pyo3::types::{PyBytes, PyCapsule, PyDict, PyIterator, PyList, PySlice, PyStr
 use super::column::Column;
 use super::interop::{self, arrow_error};
 use super::pickled::{self, PlainSpan};
+use super::values;
 use super::whole::Whole;
-use super::{types, values};
-use crate::columnar::{Decoded, PartitionProgress, Tombstones, compact, nbytes, to_plain};
+use crate::columnar::{Decoded, PartitionProgress, Tombstones, compact, nbytes, to_plain, types};
 use crate::error::{Error, Result};
 use crate::types::{PartitionIndex, TopicPartition};
 

@@ -12,7 +12,8 @@ use pyo3::types::{PyCapsule, PyIterator, PyList, PyTuple};
 
 use super::batch::frames;
 use super::interop::{self, arrow_error};
-use super::{types, values};
+use super::values;
+use crate::columnar::types;
 
 /// One column of a batch; `numpy.asarray(column)`, `pyarrow.array(column)`, `column[row]`.
 ///

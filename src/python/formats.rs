@@ -7,13 +7,13 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
+use super::interop;
 use super::registry::SchemaRegistry;
-use super::{interop, types};
 use crate::columnar::{
     AvroFormat, AvroSchema, AvroTarget, DebeziumFormat, DecimalStrings, Extra, Framing,
     HeaderField, IpcCompression, IpcFormat, IpcTarget, JsonFormat, JsonTarget, NonFinite,
     ProtobufFormat, ProtobufSchema, ProtobufTarget, ReaderSchema, SchemaReference, SchemaSource,
-    ValueFormat, ValueSource,
+    ValueFormat, ValueSource, types,
 };
 use crate::error::{Error, Result};
 

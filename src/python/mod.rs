@@ -53,7 +53,6 @@ mod stream;
 mod tier;
 mod times;
 mod transactional;
-mod types;
 mod values;
 mod whole;
 mod write;

@@ -25,11 +25,11 @@ use super::convert::{self, ReadArguments};
 use super::interop::{self, arrow_error};
 use super::stream::Stream;
 use super::whole::{self, Whole};
-use super::{archive, process, runtime, types};
+use super::{archive, process, runtime};
 use crate::client::{
     Bound as Place, Client as Engine, DeadLetters, Scan as Bounds, ScanOptions, ScanReader,
 };
-use crate::columnar::{DecodeOptions, Decoded, OnError, Tombstones, ValueFormat};
+use crate::columnar::{DecodeOptions, Decoded, OnError, Tombstones, ValueFormat, types};
 use crate::error::{Error, Result};
 use crate::types::{Offset, PartitionIndex};
 

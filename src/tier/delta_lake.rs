@@ -7,19 +7,24 @@ use parquet::file::statistics::Statistics;
 use serde_json::{Map, Value, json};
 
 use super::reader::TierFile;
-use super::schema::{OFFSET, TIMESTAMP, schema};
+use super::schema::{IN_PATH, OFFSET, TIMESTAMP, schema};
+use super::values::table_type;
 use crate::error::{Error, Result};
 
-/// The columns of a table, as Delta's `schemaString`. The first two are in the path of a file, and not in the file.
+/// The columns of a table, as Delta's `schemaString`. The first two are in the path of a file, and not in the file; the
+/// typed ones, by their names and the names of their types, come last.
 ///
 /// # Errors
 ///
-/// None that can occur: a test sees that each column has a type of Delta's.
-pub fn delta_schema() -> Result<String> {
-    let topic = Field::new("topic", DataType::Utf8, false);
-    let in_path = [topic, Field::new("partition", DataType::Int32, false)];
+/// An invalid argument for a type that this release does not know.
+pub fn delta_schema<'a>(typed: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<String> {
+    let [topic, partition] = IN_PATH;
+    let topic = Field::new(topic, DataType::Utf8, false);
+    let in_path = [topic, Field::new(partition, DataType::Int32, false)];
     let in_file = schema();
-    let fields = in_path.iter().chain(of(in_file.fields()));
+    let typed = typed.into_iter().map(|(name, of)| Ok(Field::new(name, table_type(of)?, true)));
+    let typed = typed.collect::<Result<Vec<Field>>>()?;
+    let fields = in_path.iter().chain(of(in_file.fields())).chain(&typed);
     structure(fields).map(|schema| schema.to_string())
 }
 
@@ -35,10 +40,17 @@ fn structure<'a>(fields: impl IntoIterator<Item = &'a Field>) -> Result<Value> {
 
 fn type_of(data_type: &DataType) -> Result<Value> {
     Ok(match data_type {
+        DataType::Boolean => json!("boolean"),
+        DataType::Int8 => json!("byte"),
+        DataType::Int16 => json!("short"),
         DataType::Int32 => json!("integer"),
         DataType::Int64 => json!("long"),
-        DataType::Utf8 => json!("string"),
-        DataType::Binary => json!("binary"),
+        DataType::Float32 => json!("float"),
+        DataType::Float64 => json!("double"),
+        DataType::Decimal128(precision, scale) => json!(format!("decimal({precision},{scale})")),
+        DataType::Date32 => json!("date"),
+        DataType::Utf8 | DataType::Utf8View => json!("string"),
+        DataType::Binary | DataType::BinaryView => json!("binary"),
         DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => json!("timestamp"),
         DataType::List(element) => json!({
             "type": "array",

@@ -25,6 +25,8 @@
 //!   and the place.
 //! - `TIER-5` The private section is behind the rows, and found by an entry of the footer: to any other reader the file is
 //!   plain Parquet.
+//! - `TIER-11` Nothing depends on typed columns: no value, however odd, keeps a file from being made, and a file is read and
+//!   compared without them.
 //!
 //! The module is synchronous, and does no I/O of its own: a [`Source`] reads.
 
@@ -39,6 +41,7 @@ mod rows;
 mod schema;
 mod section;
 mod table;
+mod values;
 mod verify;
 mod writer;
 
@@ -50,5 +53,6 @@ pub use blocks::{Source, read_range};
 pub use delta_lake::delta_schema;
 pub use reader::{GroupExtent, TierFile};
 pub use section::{About, Totals};
+pub use values::{ValueReport, ValueSchema};
 pub use verify::{check, compare};
 pub use writer::{AtEnd, Segment, SegmentWriter};

@@ -7,20 +7,24 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 use bytes::buf::Reader;
 use bytes::{Buf, Bytes};
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
 use parquet::errors::ParquetError;
-use parquet::file::metadata::RowGroupMetaData;
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use parquet::file::reader::{ChunkReader, Length};
+use parquet::schema::types::ColumnPath;
 
 use super::blocks::{Blocks, Source};
 use super::footer;
 use super::rows::Rows;
+use super::schema;
 use super::section::{
     About, Directory, Group, Part, Totals, decode_aborted, decode_checksums, decode_epochs,
 };
 use super::table::{self, Line};
+use super::values::{VALUES_KEY, ValueReport};
 use super::writer::AtEnd;
 use crate::error::{Error, Result};
 use crate::log::AbortedTransaction;
@@ -153,7 +157,7 @@ impl TierFile {
     pub fn extent(&self, group: usize) -> Result<GroupExtent> {
         let entry = self.group(group)?;
         let mut data = entry.raw_at..entry.raw_at.saturating_add(entry.raw_size);
-        for column in self.row_group(group).iter().flat_map(|rows| rows.columns()) {
+        for column in self.row_group(group).into_iter().flat_map(common_columns) {
             let (start, size) = column.byte_range();
             let end = start.saturating_add(size);
             data =
@@ -230,7 +234,15 @@ impl TierFile {
         self.rebuild(group, &loaded)
     }
 
-    /// The rows of a group; none when it has no row.
+    /// What became of the values; none when the file has no typed columns.
+    #[must_use]
+    pub fn values(&self) -> Option<ValueReport> {
+        let entries = self.parquet.metadata().file_metadata().key_value_metadata()?;
+        let entry = entries.iter().find(|entry| entry.key == VALUES_KEY)?;
+        serde_json::from_str(entry.value.as_deref()?).ok()
+    }
+
+    /// The rows of a group, without typed columns; none when it has no row.
     ///
     /// # Errors
     ///
@@ -243,7 +255,7 @@ impl TierFile {
         let row_group = self.row_group_index(group);
         let mut fetched = Fetched { size: self.source.size(), parts: Vec::new() };
         let metadata = self.parquet.metadata().row_group(row_group);
-        for column in metadata.columns() {
+        for column in common_columns(metadata) {
             let (start, size) = column.byte_range();
             let range = start..start.saturating_add(size);
             let bytes = self.blocks.read(&*self.source, &self.path, range)?;
@@ -254,7 +266,13 @@ impl TierFile {
             let count = usize::try_from(entry.rows).unwrap_or(usize::MAX);
             let builder =
                 ParquetRecordBatchReaderBuilder::new_with_metadata(fetched, self.parquet.clone());
-            let builder = builder.with_row_groups(vec![row_group]).with_batch_size(count);
+            let leaves = builder.parquet_schema().columns().iter().enumerate();
+            let common = leaves.filter(|(_, leaf)| is_common(leaf.path())).map(|(index, _)| index);
+            let mask = ProjectionMask::leaves(builder.parquet_schema(), common);
+            let builder = builder
+                .with_projection(mask)
+                .with_row_groups(vec![row_group])
+                .with_batch_size(count);
             Ok(builder.build()?.next().transpose()?)
         };
         let rows = read().map_err(|error| self.corrupt(at, error.to_string()))?;
@@ -343,6 +361,15 @@ impl TierFile {
         }
         self.at_end().map(drop)
     }
+}
+
+/// Where the columns that all files have are. Others may be there, of types that this release need not know.
+fn common_columns(group: &RowGroupMetaData) -> impl Iterator<Item = &ColumnChunkMetaData> {
+    group.columns().iter().filter(|column| is_common(column.column_path()))
+}
+
+fn is_common(path: &ColumnPath) -> bool {
+    path.parts().first().is_some_and(|name| schema::COMMON.contains(&name.as_str()))
 }
 
 /// A batch that was kept as it was.

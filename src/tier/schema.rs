@@ -21,6 +21,10 @@ pub(super) const KEY: &str = "key";
 pub(super) const VALUE: &str = "value";
 pub(super) const HEADERS: &str = "headers";
 pub(super) const UTC: &str = "UTC";
+/// The columns that all files have.
+pub(super) const COMMON: [&str; 5] = [OFFSET, TIMESTAMP, KEY, VALUE, HEADERS];
+/// What readers of folders make columns of, too.
+pub(super) const IN_PATH: [&str; 2] = ["topic", "partition"];
 
 const PAGE_BYTES: usize = 256 << 10;
 /// Statistics of longer keys are cut to this, and stay bounds.
@@ -45,6 +49,32 @@ pub(super) fn header_field() -> Field {
     field("element", DataType::Struct(header_fields()), false, 6)
 }
 
+/// The name of a column that all files have, or that is in their path, where case does not count.
+pub(super) fn is_taken(name: &str) -> bool {
+    let taken = COMMON.iter().chain(&IN_PATH);
+    taken.into_iter().any(|taken| taken.eq_ignore_ascii_case(name))
+}
+
+/// A typed column, behind those that all files have.
+#[derive(Clone, Debug)]
+pub(super) struct TypedColumn {
+    pub(super) name: String,
+    pub(super) data_type: DataType,
+    pub(super) id: u32,
+}
+
+/// The columns of a file.
+pub(super) fn schema_with(typed: &[TypedColumn]) -> SchemaRef {
+    let common = schema();
+    if typed.is_empty() {
+        return common;
+    }
+    let typed =
+        typed.iter().map(|one| field(&one.name, one.data_type.clone(), true, one.id)).map(Arc::new);
+    Arc::new(Schema::new(common.fields().iter().cloned().chain(typed).collect::<Vec<_>>()))
+}
+
+/// The columns that all files have.
 pub(super) fn schema() -> SchemaRef {
     let timestamp = DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into()));
     Arc::new(Schema::new(vec![
@@ -56,12 +86,13 @@ pub(super) fn schema() -> SchemaRef {
     ]))
 }
 
-/// How the columns are written. Row groups end where the writer says.
+/// How the columns are written. Row groups end where the writer says. Typed columns are as Parquet has them by default:
+/// with dictionaries where these help, and with statistics, so that readers skip what cannot match.
 ///
 /// # Errors
 ///
 /// None that can occur: the level is one that zstd has.
-pub(super) fn properties() -> Result<WriterProperties> {
+pub(super) fn properties(typed: &[TypedColumn]) -> Result<WriterProperties> {
     let level =
         ZstdLevel::try_new(ZSTD_LEVEL).map_err(|error| Error::invalid(error.to_string()))?;
     let column = |name: &str| ColumnPath::from(name);
@@ -88,6 +119,12 @@ pub(super) fn properties() -> Result<WriterProperties> {
     }
     for name in [KEY, VALUE] {
         builder = builder.set_column_encoding(column(name), Encoding::DELTA_LENGTH_BYTE_ARRAY);
+    }
+    for one in typed {
+        let path = ColumnPath::new(vec![one.name.clone()]);
+        builder = builder
+            .set_column_statistics_enabled(path.clone(), EnabledStatistics::Page)
+            .set_column_dictionary_enabled(path, true);
     }
     Ok(builder.build())
 }

@@ -1,4 +1,4 @@
-//! Random logs become files and come back; damage is found wherever it is.
+//! Random logs become files and come back, with typed columns and without; damage is found wherever it is.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -6,6 +6,8 @@
     clippy::too_many_lines,
     reason = "batches are written by hand, field by field, and are small"
 )]
+
+mod typed;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -105,6 +107,8 @@ struct MadeLog {
     /// Where transactional batches begin, to know which were aborted.
     transactional: Vec<(usize, u8)>,
     is_aborted: Vec<usize>,
+    /// The setting that its file is written with.
+    values: Option<String>,
 }
 
 fn put_varint(bytes: &mut Vec<u8>, value: i64, size_min: usize) {
@@ -284,7 +288,15 @@ impl MadeLog {
     fn write(&self, limits: GroupLimits) -> (Bytes, Totals) {
         let segment = self.segment();
         let aborted = AbortedRanges::new(&self.aborted);
-        let mut writer = SegmentWriter::new(Vec::new(), PATH, segment).unwrap();
+        let mut writer = match &self.values {
+            None => SegmentWriter::new(Vec::new(), PATH, segment).unwrap(),
+            Some(text) => {
+                let schema = ValueSchema::parse(text).unwrap();
+                let columns = schema.columns().into_iter().map(|(name, _)| name);
+                let names: Vec<_> = columns.zip(1000..).collect();
+                SegmentWriter::with_values(Vec::new(), PATH, segment, (schema, &names)).unwrap()
+            }
+        };
         writer.limits = limits;
         for batch in self.batches() {
             let batch = batch.unwrap();
@@ -474,7 +486,7 @@ fn check_statistics(file: &TierFile, rows: &[Shown]) {
 
 #[test]
 fn the_schema_of_a_table_has_the_columns_of_files_and_their_path() {
-    let schema: serde_json::Value = serde_json::from_str(&delta_schema().unwrap()).unwrap();
+    let schema: serde_json::Value = serde_json::from_str(&delta_schema([]).unwrap()).unwrap();
     let fields = schema["fields"].as_array().unwrap();
     let names: Vec<_> = fields.iter().map(|field| field["name"].as_str().unwrap()).collect();
     let expected = ["topic", "partition", "offset", "timestamp", "key", "value", "headers"];

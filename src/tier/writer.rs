@@ -5,20 +5,26 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
 
 use super::blocks::Checked;
 use super::footer;
 use super::rows::{REBUILT_BYTES_MAX, Row, RowsBuilder, deltas};
-use super::schema;
+use super::schema::{self, TypedColumn};
 use super::section::{
     About, Directory, Group, Packed, SectionWriter, Totals, encode_aborted, encode_checksums,
     encode_epochs,
 };
 use super::table::{self, Line, Raw};
+use super::values::{VALUES_KEY, ValueDecoding, ValueSchema};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::{AbortedTransaction, EpochEntry};
 use crate::record::{
@@ -45,6 +51,8 @@ impl Default for GroupLimits {
 
 /// Rows that wait to be encoded have so many bytes, or are of one batch.
 const WAITING_BYTES: usize = 8 << 20;
+/// A row group with typed columns ends when its pages take so much memory.
+const GROUP_MEMORY_MAX: usize = 96 << 20;
 /// The level for batches that are kept as they were, and are not compressed.
 const RAW_LEVEL: i32 = 1;
 
@@ -88,6 +96,9 @@ pub struct SegmentWriter<W: Write + Send> {
     /// The offset that the next batch may begin with.
     next: Offset,
     open: OpenGroup,
+    /// The columns of the file, and what makes the typed ones, if there are any.
+    schema: SchemaRef,
+    values: Option<ValueDecoding>,
 }
 
 impl<W: Write + Send> std::fmt::Debug for SegmentWriter<W> {
@@ -108,6 +119,8 @@ struct OpenGroup {
     raw_at: u64,
     raw_size: u64,
     max_timestamp: TimestampMs,
+    /// Whether it takes enough memory to end.
+    is_full: bool,
 }
 
 impl OpenGroup {
@@ -121,6 +134,7 @@ impl OpenGroup {
             raw_at: 0,
             raw_size: 0,
             max_timestamp: TimestampMs::NONE,
+            is_full: false,
         }
     }
 }
@@ -140,13 +154,41 @@ impl<W: Write + Send> SegmentWriter<W> {
     ///
     /// When the output cannot be written.
     pub fn new(output: W, path: impl AsRef<Path>, segment: Segment) -> Result<Self> {
-        let path = path.as_ref().to_path_buf();
+        Self::create(output, path.as_ref(), segment, &[], None)
+    }
+
+    /// Begins a file with typed columns: those of the schema, by these names and field ids.
+    ///
+    /// # Errors
+    ///
+    /// When the output cannot be written; an invalid argument for names that are not those of the schema's columns.
+    pub fn with_values(
+        output: W,
+        path: impl AsRef<Path>,
+        segment: Segment,
+        (values, names): (ValueSchema, &[(String, u32)]),
+    ) -> Result<Self> {
+        let typed = values.typed(names)?;
+        let names = names.iter().map(|(name, _)| name.clone()).collect();
+        let values = ValueDecoding::new(values, names)?;
+        Self::create(output, path.as_ref(), segment, &typed, Some(values))
+    }
+
+    fn create(
+        output: W,
+        path: &Path,
+        segment: Segment,
+        typed: &[TypedColumn],
+        values: Option<ValueDecoding>,
+    ) -> Result<Self> {
+        let path = path.to_path_buf();
         let options = ArrowWriterOptions::new()
-            .with_properties(schema::properties()?)
+            .with_properties(schema::properties(typed)?)
             .with_skip_arrow_metadata(true);
-        let writer =
-            ArrowWriter::try_new_with_options(Checked::new(output), schema::schema(), options)
-                .map_err(|error| failed(&path, error))?;
+        let schema = schema::schema_with(typed);
+        let checked = Checked::new(output);
+        let writer = ArrowWriter::try_new_with_options(checked, Arc::clone(&schema), options)
+            .map_err(|error| failed(&path, error))?;
         Ok(Self {
             path,
             writer,
@@ -156,6 +198,8 @@ impl<W: Write + Send> SegmentWriter<W> {
             totals: Totals::default(),
             groups: Vec::new(),
             open: OpenGroup::new(),
+            schema,
+            values,
         })
     }
 
@@ -190,7 +234,8 @@ impl<W: Write + Send> SegmentWriter<W> {
         group.lines.push(Line { header, has_rows, raw });
         group.max_timestamp = group.max_timestamp.max(header.max_timestamp);
         let GroupLimits { rows, lines, bytes } = self.limits;
-        if group.rows >= rows || group.lines.len() >= lines || group.bytes >= bytes {
+        let is_full = group.is_full || group.bytes >= bytes;
+        if is_full || group.rows >= rows || group.lines.len() >= lines {
             self.close_group()?;
         }
         Ok(())
@@ -292,7 +337,23 @@ impl<W: Write + Send> SegmentWriter<W> {
         self.open.waiting_bytes = 0;
         let rows = self.open.waiting.finish();
         let rows = rows.map_err(|error| failed(&self.path, error.into()))?;
-        self.writer.write(&rows).map_err(|error| failed(&self.path, error))
+        let Some(values) = &mut self.values else {
+            return self.writer.write(&rows).map_err(|error| failed(&self.path, error));
+        };
+        let (mut at, step) = (0, values.rows_max());
+        while at < rows.num_rows() {
+            let part = rows.slice(at, step.min(rows.num_rows() - at));
+            let mut columns = part.columns().to_vec();
+            columns.extend(values.columns(&part)?);
+            let written = RecordBatch::try_new(Arc::clone(&self.schema), columns)
+                .map_err(ParquetError::from)
+                .and_then(|part| self.writer.write(&part));
+            written.map_err(|error| failed(&self.path, error))?;
+            at += part.num_rows();
+        }
+        // Small values may have large columns.
+        self.open.is_full = self.writer.memory_size() >= GROUP_MEMORY_MAX;
+        Ok(())
     }
 
     fn close_group(&mut self) -> Result<()> {
@@ -373,6 +434,11 @@ impl<W: Write + Send> SegmentWriter<W> {
     fn write_section(&mut self, start: u64, section: &[u8]) -> Result<()> {
         let written = self.writer.write_all(section);
         written.map_err(|error| Error::io("write", &self.path, error))?;
+        if let Some(values) = &self.values {
+            let text = serde_json::to_string(values.report());
+            let text = text.map_err(|error| Error::invalid(error.to_string()))?;
+            self.writer.append_key_value_metadata(KeyValue::new(VALUES_KEY.to_owned(), text));
+        }
         self.writer.append_key_value_metadata(footer::entry(start, section.len() as u64));
         Ok(())
     }
@@ -408,7 +474,7 @@ fn without_times(header: &BatchHeader, data: &[u8]) -> Result<BatchRebuilder> {
     Ok(rebuilder)
 }
 
-fn failed(path: &Path, error: parquet::errors::ParquetError) -> Error {
+fn failed(path: &Path, error: ParquetError) -> Error {
     Error::io("write", path, io::Error::other(error))
 }
 

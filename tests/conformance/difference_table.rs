@@ -301,6 +301,18 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         api: "CreateTopics",
+        what: "the settings of a new topic about the values in its tier",
+        kafka: "those of Kafka",
+        ottla: "`ottla.tier.value.schema` is included",
+        places: &[("create_topics", "plain: ottla.tier.value.schema")],
+        wire: &[(
+            "",
+            "CreatableTopicConfigs { name: \"ottla.tier.value.schema\", value: Some(\"\"), \
+             read_only: false, config_source: 5, is_sensitive: false }",
+        )],
+    },
+    Difference {
+        api: "CreateTopics",
         what: "a setting that is given twice",
         kafka: "the last one counts",
         ottla: "INVALID_REQUEST",

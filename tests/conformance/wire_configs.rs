@@ -48,7 +48,10 @@ fn describe(kind: i8, name: &Str, keys: Option<&[&str]>) -> DescribeConfigsReque
 fn without_documentation(results: &mut [DescribeConfigsResult]) {
     for result in results {
         // Settings of ours.
-        result.configs.retain(|config| !matches!(&*config.name, "durability" | "ottla.tier.table"));
+        let is_ours = |name: &str| {
+            matches!(name, "durability" | "ottla.tier.table" | "ottla.tier.value.schema")
+        };
+        result.configs.retain(|config| !is_ours(&config.name));
         result.configs.sort_by(|one, other| one.name.cmp(&other.name));
         for config in &mut result.configs {
             // Apache Kafka leaves out some defaults that have another name.

@@ -18,7 +18,7 @@ pub(crate) const LAYERS: &[(&str, &[&str])] = &[
     ("columnar", &["record", "types", "error"]),
     ("machine", &["config", "types", "error"]),
     ("store", &["env", "error"]),
-    ("tier", &["log", "record", "types", "error"]),
+    ("tier", &["columnar", "log", "record", "types", "error"]),
     (
         "client",
         &["machine", "columnar", "connection", "protocol", "record", "env", "types", "error"],

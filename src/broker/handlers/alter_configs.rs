@@ -9,6 +9,7 @@
 //! twice, an operation or a type of resource that does not exist here (loggers, client metrics).
 
 use super::common;
+use super::value_schema::check_value_schema;
 use crate::broker::dispatch::Call;
 use crate::config::{AlterOp, ConfigChange, Scope, without_effect};
 use crate::error::{ErrorCode, Result};
@@ -70,10 +71,10 @@ pub(in crate::broker) async fn legacy(
             let settings = resource.configs.iter().map(|config| {
                 (String::from(&config.name), config.value.as_ref().map(String::from))
             });
-            Ok(ConfigAlteration {
-                resource: config_resource(resource.resource_type, &resource.resource_name)?,
-                settings: settings.collect(),
-            })
+            let settings: Vec<_> = settings.collect();
+            check_value_schema(settings.iter().map(|(name, value)| (&**name, value.as_deref())))?;
+            let resource = config_resource(resource.resource_type, &resource.resource_name)?;
+            Ok(ConfigAlteration { resource, settings })
         })
         .collect();
     let resources = prepared.iter().filter_map(|one| one.as_ref().ok()).cloned().collect();
@@ -124,10 +125,12 @@ pub(in crate::broker) async fn incremental(
         .resources
         .iter()
         .map(|resource| {
-            Ok(IncrementalAlteration {
-                resource: config_resource(resource.resource_type, &resource.resource_name)?,
-                changes: resource.configs.iter().map(change).collect::<Result<_, _>>()?,
-            })
+            let changes: Vec<ConfigChange> =
+                resource.configs.iter().map(change).collect::<Result<_, _>>()?;
+            let set = changes.iter().filter(|change| change.op != AlterOp::Delete);
+            check_value_schema(set.map(|change| (&*change.name, change.value.as_deref())))?;
+            let resource = config_resource(resource.resource_type, &resource.resource_name)?;
+            Ok(IncrementalAlteration { resource, changes })
         })
         .collect();
     let resources = prepared.iter().filter_map(|one| one.as_ref().ok()).cloned().collect();

@@ -8,8 +8,10 @@
 //! INVALID_REPLICA_ASSIGNMENT, INVALID_CONFIG; INVALID_REQUEST for a topic that is listed twice,
 //! and for the metadata topic; REQUEST_TIMED_OUT.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use super::value_schema::check_value_schema;
 use crate::broker::dispatch::Call;
 use crate::config::{ConfigEntry, Scope, describe_topic, without_effect};
 use crate::error::{ErrorCode, Result};
@@ -28,9 +30,17 @@ pub(in crate::broker) async fn handle(
     call: &Call<'_>,
     request: &CreateTopicsRequest,
 ) -> Result<CreateTopicsResponse> {
-    let topics = request.topics.iter().map(new_topic).collect();
+    let asked: Vec<NewTopic> = request.topics.iter().map(new_topic).collect();
+    let refused = refusals(&asked);
+    let known: Vec<_> = asked.iter().map(|topic| refused.get(&topic.name).cloned()).collect();
+    let topics = asked.into_iter().filter(|topic| !refused.contains_key(&topic.name)).collect();
     let command = CreateTopics { topics, validate_only: request.validate_only };
-    let results = call.state.submit(command, request.timeout_ms).await?;
+    let mut decided = call.state.submit(command, request.timeout_ms).await?.into_iter();
+    let missing = || Err(Refusal::new(ErrorCode::UnknownServerError, "there is no answer"));
+    let results = known.into_iter().map(|refusal| match refusal {
+        Some(refusal) => Err(refusal),
+        None => decided.next().unwrap_or_else(missing),
+    });
     let mut named = BTreeSet::new();
     let topics = request
         .topics
@@ -40,6 +50,15 @@ pub(in crate::broker) async fn handle(
         .map(|(topic, result)| outcome(call, &topic.name, result))
         .collect();
     Ok(CreateTopicsResponse { topics, ..CreateTopicsResponse::default() })
+}
+
+/// Why topics are refused before the controller is asked, by their names.
+fn refusals(topics: &[NewTopic]) -> BTreeMap<Arc<str>, Refusal> {
+    let refused = topics.iter().filter_map(|topic| {
+        let given = topic.configs.iter().map(|(name, value)| (&**name, value.as_deref()));
+        check_value_schema(given).err().map(|refusal| (topic.name.clone(), refusal))
+    });
+    refused.collect()
 }
 
 fn new_topic(topic: &CreatableTopic) -> NewTopic {

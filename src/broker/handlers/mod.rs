@@ -60,4 +60,5 @@ mod transactions;
 pub(super) mod txn_offset_commit;
 pub(super) mod unregister_broker;
 pub(super) mod update_features;
+mod value_schema;
 pub(super) mod write_txn_markers;

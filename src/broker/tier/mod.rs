@@ -19,6 +19,7 @@
 //! - `TIERING-4` Nobody who produces waits for a store.
 
 mod beginning;
+mod columns;
 mod driver;
 mod objects;
 mod partition;

@@ -4,6 +4,7 @@
 //! _ottla/cluster.json                                   the cluster that the tier belongs to
 //! _ottla/topics/<topic id>.json                         the name of a topic that has, or had, files here
 //! _ottla/manifests/<topic id>/<partition>/<version>.json
+//! _ottla/columns/<topic id>/<version>.json              the typed columns of a topic
 //! ```
 //!
 //! Each is created once and never changed. Each carries a checksum of what it says.
@@ -16,13 +17,17 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::machine::tier::{Creation, MANIFEST_FORMAT, Manifest, SNAPSHOT_EVERY, Version};
+use crate::machine::tier::{
+    COLUMNS_FORMAT, Columns, ColumnsVersion, Creation, MANIFEST_FORMAT, Manifest, SNAPSHOT_EVERY,
+    Version,
+};
 use crate::store::{Created, Store};
 use crate::types::{PartitionIndex, TopicId, Uuid};
 
 const CLUSTER: &str = "_ottla/cluster.json";
 const TOPICS: &str = "_ottla/topics";
 const MANIFESTS: &str = "_ottla/manifests";
+const COLUMNS: &str = "_ottla/columns";
 const EXTENSION: &str = ".json";
 /// The encoding of what is not a manifest.
 const FORMAT: u16 = 1;
@@ -167,10 +172,49 @@ pub(super) async fn topics(store: &dyn Store) -> Result<Vec<TopicEntry>> {
 
 /// Forgets a topic: its manifests first, and last that it was there.
 pub(super) async fn forget_topic(store: &dyn Store, id: TopicId) -> Result<()> {
-    for object in store.list(&format!("{MANIFESTS}/{}", hex(id))).await? {
-        store.delete(&object.path).await?;
+    for folder in [MANIFESTS, COLUMNS] {
+        for object in store.list(&format!("{folder}/{}", hex(id))).await? {
+            store.delete(&object.path).await?;
+        }
     }
     store.delete(&topic_path(id)).await
+}
+
+/// The number of a version, by its path.
+fn version_of(path: &str) -> Option<u64> {
+    path.rsplit('/').next()?.strip_suffix(EXTENSION)?.parse().ok()
+}
+
+fn columns_path(id: TopicId, version: u64) -> String {
+    format!("{COLUMNS}/{}/{version:020}{EXTENSION}", hex(id))
+}
+
+/// The typed columns of a topic, as of the newest version of their list.
+///
+/// # Errors
+///
+/// [`Error::Corrupt`] when it is damaged; those of the store.
+pub(super) async fn read_columns(store: &dyn Store, id: TopicId) -> Result<Columns> {
+    let objects = store.list(&format!("{COLUMNS}/{}", hex(id))).await?;
+    let Some(newest) = objects.iter().filter_map(|object| version_of(&object.path)).max() else {
+        return Ok(Columns::default());
+    };
+    let path = columns_path(id, newest);
+    let version: ColumnsVersion = read(store, &path, COLUMNS_FORMAT).await?;
+    let damaged = |why: String| Error::corrupt(store.name(&path), 0, why);
+    if version.version != newest {
+        return Err(damaged(format!("it is version {}", version.version)));
+    }
+    Columns::of(version).map_err(damaged)
+}
+
+/// Makes the next version of the list, unless somebody else has made one with its number.
+pub(super) async fn create_columns(
+    store: &dyn Store,
+    id: TopicId,
+    version: &ColumnsVersion,
+) -> Result<Created> {
+    store.create(&columns_path(id, version.version), seal(version)?).await
 }
 
 /// The manifest of a partition.
@@ -195,10 +239,9 @@ impl Manifests {
     ///
     /// [`Error::Corrupt`] when one is damaged or missing; those of the store.
     pub(super) async fn read(&self) -> Result<Manifest> {
-        let number =
-            |path: &str| path.rsplit('/').next()?.strip_suffix(EXTENSION)?.parse::<u64>().ok();
         let objects = self.store.list(&self.folder).await?;
-        let Some(newest) = objects.iter().filter_map(|object| number(&object.path)).max() else {
+        let Some(newest) = objects.iter().filter_map(|object| version_of(&object.path)).max()
+        else {
             return Ok(Manifest::default());
         };
         let mut manifest = Manifest::default();

@@ -19,7 +19,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::objects::is_noted;
+use super::objects::{is_noted, read_columns};
 use super::reading::ColdFiles;
 use super::rest;
 use super::table_log::TableLog;
@@ -226,12 +226,14 @@ impl Known {
             self.followed.clear();
         }
         let (name, topic_id) = (topic.name.to_string(), topic.id);
-        let about = TableAbout { topic: name, topic_id, schema: delta_schema()? };
         for _ in 0..ROUNDS_MAX {
             self.log.refresh().await?;
             if !may_write(&self.log, store, topic).await? {
                 return Ok(true);
             }
+            // After the table, so that it never loses a column that another broker gave it.
+            let schema = schema_of(store, topic_id).await?;
+            let about = TableAbout { topic: name.clone(), topic_id, schema };
             let manifests = topic.led.iter().map(|led| (led.name.partition, &*led.manifest));
             let changes = self.log.table().changes(&about, manifests);
             let (is_last, is_done) = (changes.is_complete(), changes.is_empty());
@@ -297,6 +299,14 @@ impl Known {
             }
         }
     }
+}
+
+/// The columns of a table: those that all files have, and all that the topic ever had. Where a file lacks some, readers of
+/// Delta have nulls.
+async fn schema_of(store: &dyn Store, topic_id: TopicId) -> Result<String> {
+    let known = read_columns(store, topic_id).await?;
+    let typed = known.all().iter().map(|column| (column.name.as_str(), column.data_type.as_str()));
+    delta_schema(typed)
 }
 
 /// The statistics of a file, as far as it can be read.

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::TieredPartition;
+use super::columns::{self, FileColumns};
 use crate::broker::blocking::blocking;
 use crate::broker::partition::Partition;
 use crate::broker::state::BrokerState;
@@ -77,10 +78,11 @@ impl Upload {
         let snapshot =
             state.log_threads().run(&self.partition, move |log| log.producer_snapshot(end));
         let producers = snapshot.await?;
+        let typed = columns::of_next_file(&**self.tier.store(), &self.partition).await?;
         let temporary = Temporary { env: state.env().clone(), path: self.folder.join(&self.name) };
         let making = self.clone();
         let (temporary, uploaded) = blocking(threads, move || {
-            let uploaded = making.make(&temporary, producers)?;
+            let uploaded = making.make(&temporary, producers, typed)?;
             Ok((temporary, uploaded))
         })
         .await?;
@@ -97,7 +99,12 @@ impl Upload {
     }
 
     /// Makes the file, and compares it with the log. Blocks.
-    fn make(&self, temporary: &Temporary, producers: Bytes) -> Result<Uploaded> {
+    fn make(
+        &self,
+        temporary: &Temporary,
+        producers: Bytes,
+        typed: Option<FileColumns>,
+    ) -> Result<Uploaded> {
         let Temporary { env, path } = temporary;
         let (reader, key) = (self.partition.reader(), self.partition.key());
         let name = self.partition.name();
@@ -113,7 +120,12 @@ impl Upload {
             uncompressed_bytes_max: limit,
         };
         let output = BufWriter::with_capacity(WRITE_BYTES, file);
-        let mut writer = SegmentWriter::new(output, path, segment)?;
+        let mut writer = match typed {
+            None => SegmentWriter::new(output, path, segment),
+            Some((schema, names)) => {
+                SegmentWriter::with_values(output, path, segment, (schema, &names))
+            }
+        }?;
         let aborted = reader.aborted_transactions(self.base_offset, self.end_offset);
         let ranges = AbortedRanges::new(&aborted);
         let (mut last_epoch, mut max_timestamp) = (LeaderEpoch::UNKNOWN, TimestampMs::NONE);
@@ -134,6 +146,7 @@ impl Upload {
         let source = Arc::new(Input::open(&*env.disk, path)?);
         let file = TierFile::open(path, Arc::clone(&source) as Arc<dyn Source>)?;
         compare(&file, self.batches(), limit)?;
+        columns::report(&self.partition, &file);
         let (file_bytes, crc32c) = source.checksum(path)?;
         Ok(Uploaded { last_epoch, max_timestamp, log_bytes: totals.log_bytes, file_bytes, crc32c })
     }

@@ -24,7 +24,7 @@ pub(super) mod writing;
 
 use std::sync::Arc;
 
-use arrow::array::{Array as _, BinaryViewArray};
+use arrow::array::{Array as _, ArrayRef, BinaryViewArray};
 use arrow::datatypes::{Field, Fields, Schema};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
@@ -129,17 +129,13 @@ impl ValueFormat {
     /// [`Error::Row`] for the first value that does not decode, in whole or in part; an invalid argument for a
     /// format whose columns are not known, or whose values are no rows.
     pub fn rows_of(&self, values: &BinaryViewArray) -> Result<RecordBatch> {
-        let no_rows = || Error::invalid("values of this format are no rows with known columns");
-        let fields = self.fields()?.ok_or_else(no_rows)?;
-        let wanted: Vec<usize> = (0..fields.len()).collect();
-        let mut bad = |row, detail| Err(Error::Row { row, detail });
-        let Columns::Done(columns) = self.decoder(&wanted)?.decode(values, &mut bad)? else {
-            return Err(no_rows());
-        };
-        let typed = fields
-            .iter()
-            .zip(&columns)
-            .map(|(field, column)| Field::clone(field).with_data_type(column.data_type().clone()));
+        let wanted: Vec<usize> = (0..self.fields()?.map_or(0, |fields| fields.len())).collect();
+        let mut decoder = ValueDecoder::new(self, &wanted)?;
+        let columns = decoder.decode(values, &mut |row, detail| Err(Error::Row { row, detail }))?;
+        let typed =
+            decoder.fields.iter().zip(&columns).map(|(field, column)| {
+                Field::clone(field).with_data_type(column.data_type().clone())
+            });
         let schema = Arc::new(Schema::new(typed.collect::<Vec<_>>()));
         let options = RecordBatchOptions::new().with_row_count(Some(values.len()));
         RecordBatch::try_new_with_options(schema, columns, &options)
@@ -171,8 +167,11 @@ impl ValueFormat {
         self.implementation().probe()
     }
 
-    /// As [`ReadFormat::fields`].
-    pub(in crate::columnar) fn fields(&self) -> Result<Option<Fields>> {
+    /// The columns of decoded values, if they are known; none where `value` is one column.
+    ///
+    /// # Errors
+    /// An invalid argument for types that have no Arrow type.
+    pub fn fields(&self) -> Result<Option<Fields>> {
         self.implementation().fields()
     }
 
@@ -180,6 +179,46 @@ impl ValueFormat {
     pub(in crate::columnar) fn decoder(&self, wanted: &[usize]) -> Result<Box<dyn DecodeValues>> {
         self.implementation().decoder(wanted)
     }
+}
+
+/// Decodes values that come from elsewhere than from records, one row each.
+#[derive(Debug)]
+pub struct ValueDecoder {
+    fields: Fields,
+    decoder: Box<dyn DecodeValues>,
+}
+
+impl ValueDecoder {
+    /// A decoder for some of the columns of a format, by their positions.
+    ///
+    /// # Errors
+    /// An invalid argument for a format whose columns are not known, or have no Arrow type.
+    pub fn new(format: &ValueFormat, wanted: &[usize]) -> Result<Self> {
+        let all = format.fields()?.ok_or_else(no_rows)?;
+        let fields = wanted.iter().filter_map(|&index| all.get(index).cloned()).collect();
+        Ok(Self { fields, decoder: format.decoder(wanted)? })
+    }
+
+    /// A row for each value; a value that does not decode becomes a row of nulls after `bad` was told why, or ends
+    /// everything with the error of `bad`.
+    ///
+    /// # Errors
+    /// That of `bad`; an invalid argument for a format whose values are no rows.
+    pub fn decode(
+        &mut self,
+        values: &BinaryViewArray,
+        bad: &mut dyn FnMut(usize, String) -> Result<()>,
+    ) -> Result<Vec<ArrayRef>> {
+        match self.decoder.decode(values, bad)? {
+            Columns::Done(columns) => Ok(columns),
+            Columns::Many { .. } | Columns::Schema(_) => Err(no_rows()),
+        }
+    }
+}
+
+#[cold]
+fn no_rows() -> Error {
+    Error::invalid("values of this format are no rows with known columns")
 }
 
 /// What the value of a record is made from.

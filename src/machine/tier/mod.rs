@@ -23,6 +23,7 @@
 //!
 //! The machine knows no store: it says what is to be done, and is told how it went, once for each.
 
+mod columns;
 mod delta_table;
 mod manifest;
 mod term;
@@ -35,6 +36,7 @@ mod tests;
 use super::Machine;
 use crate::types::{LeaderEpoch, Offset, TimestampMs};
 
+pub use columns::{COLUMNS_FORMAT, Column, Columns, ColumnsVersion};
 pub use delta_table::{DeltaTable, TableAbout, TableChanges, TableOwner};
 pub use manifest::{
     Claim, Content, Delta, FileEntry, MANIFEST_FORMAT, Manifest, SNAPSHOT_EVERY, Says, Version,

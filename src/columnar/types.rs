@@ -22,7 +22,7 @@ const DEPTH_MAX: usize = 32;
 /// # Errors
 ///
 /// When it is not one, with a list of those that exist.
-pub(super) fn parse(text: &str) -> Result<DataType> {
+pub fn parse(text: &str) -> Result<DataType> {
     let mut parser = Parser { rest: text, depth: 0 };
     let data_type = parser.data_type().ok_or_else(|| unknown(text))?;
     if parser.rest.trim().is_empty() { Ok(data_type) } else { Err(unknown(text)) }
@@ -42,7 +42,7 @@ fn unknown(text: &str) -> Error {
 /// # Errors
 ///
 /// As [`parse`].
-pub(super) fn parse_field(name: &str, text: &str) -> Result<Field> {
+pub fn parse_field(name: &str, text: &str) -> Result<Field> {
     let field = Field::new(name, parse(text)?, true);
     if text.trim().eq_ignore_ascii_case("uuid") {
         let metadata = [("ARROW:extension:name".to_owned(), "arrow.uuid".to_owned())];
@@ -215,7 +215,8 @@ fn simple(name: &str) -> Option<DataType> {
 }
 
 /// The name of a type; [`parse`] reads it.
-pub(super) fn name(data_type: &DataType) -> String {
+#[must_use]
+pub fn name(data_type: &DataType) -> String {
     match data_type {
         DataType::Utf8View => "string_view".to_owned(),
         DataType::BinaryView => "binary_view".to_owned(),
