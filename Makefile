@@ -116,8 +116,8 @@ FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-covera
 TARGETS ?= $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 SECONDS_EACH ?= 60
 
-simulate: ## many runs of one broker, of clusters and of transactions on both, on fresh seeds (RUNS=100 of each), each twice; a failure prints its replay
-	OTTLA_SIM_RUNS=$(or $(RUNS),100) $(CARGO) test --features sim --test simulation -- --nocapture --test-threads=1 broker::fresh cluster::fresh alone::fresh together::fresh
+simulate: ## many runs of one broker, of one with its tier in a bucket, of clusters and of transactions on both, on fresh seeds (RUNS=100 of each), each twice; a failure prints its replay
+	OTTLA_SIM_RUNS=$(or $(RUNS),100) $(CARGO) test --features sim --test simulation -- --nocapture --test-threads=1 broker::fresh tiered::fresh bucket::fresh cluster::fresh alone::fresh together::fresh
 
 simulate-night: ## clusters, without and with transactions, on fresh seeds until the clients of each have asked for something OPERATIONS=1000000 times
 	OTTLA_SIM_OPERATIONS=$(or $(OPERATIONS),1000000) $(CARGO) test --features sim --test simulation -- --nocapture --test-threads=1 cluster::fresh together::fresh

@@ -33,7 +33,8 @@ class TierPartition:
         One past the last offset in the tier (ListOffsets -5, plus one).
     pending : int or None
         The first offset that is not in the tier (ListOffsets -6, or the later one of ``tiered_end``
-        and ``start`` where the broker does not know that).
+        and ``start`` where the broker does not know that). ``None`` for a moment after the start of
+        a leader, until it has read what there is, and for as long as the store does not answer.
     end : int or None
         The high watermark: one past the last offset that is committed.
     local_bytes : int or None

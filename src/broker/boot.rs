@@ -51,7 +51,7 @@ use crate::error::{Error, Result};
 use crate::log::LogDirectory;
 use crate::machine::controller::{Bootstrap, BrokerRegistration, Predecessor};
 use crate::machine::metadata::{ConfigResource, Endpoint, MetadataDelta, MetadataImage};
-use crate::store::Store;
+use crate::store::{GuardedStore, Store};
 use crate::types::{BrokerEpoch, NodeId, Offset, Uuid};
 
 /// Checks the settings, and finds the data directory.
@@ -76,12 +76,16 @@ fn resolve(options: &BrokerOptions) -> Result<(BrokerConfig, Option<PathBuf>)> {
     })
 }
 
-/// Starts a broker.
+/// Starts a broker; with a store for its tier instead of the one that the settings name, if one is given.
 ///
 /// # Errors
 ///
 /// As [`Broker::start`].
-pub(super) async fn start(env: Env, options: &BrokerOptions) -> Result<Broker> {
+pub(super) async fn start(
+    env: Env,
+    options: &BrokerOptions,
+    store: Option<Arc<dyn Store>>,
+) -> Result<Broker> {
     let until = options.start_timeout.map(|limit| (limit, Instant::now() + limit));
     let (config, given) = resolve(options)?;
     let listeners = Listeners::bind(&env.net, &config.listeners, socket_options(&config))?;
@@ -93,8 +97,12 @@ pub(super) async fn start(env: Env, options: &BrokerOptions) -> Result<Broker> {
             return Err(error);
         }
     };
-    let store = match tier::open(&env, &config.tier).await {
-        Ok(store) => store,
+    let opened = match store {
+        Some(store) => Ok(Some(store)),
+        None => tier::open(&env, &config.tier).await,
+    };
+    let store = match opened {
+        Ok(store) => store.map(|store| Arc::new(GuardedStore::over(store, env.clone())) as _),
         Err(error) => {
             reception.close().await;
             return Err(error);

@@ -23,6 +23,8 @@ use crate::env::{Env, Links, Net};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::Log;
 use crate::protocol::Service;
+#[cfg(feature = "sim")]
+use crate::store::Store;
 use crate::types::{NodeId, Offset};
 
 /// A running broker.
@@ -78,7 +80,21 @@ impl Broker {
     ///
     /// As [`Broker::start`].
     pub async fn start_on(env: Env, options: BrokerOptions) -> Result<Self> {
-        boot::start(env, &options).await
+        boot::start(env, &options, None).await
+    }
+
+    /// The same, with a store for the tier instead of the one that the settings name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::start`].
+    #[cfg(feature = "sim")]
+    pub async fn start_with_store(
+        env: Env,
+        options: BrokerOptions,
+        store: Arc<dyn Store>,
+    ) -> Result<Self> {
+        boot::start(env, &options, Some(store)).await
     }
 
     pub(super) fn new(parts: BrokerParts) -> Self {

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tokio::sync::Semaphore;
 
 use super::{Created, Object, Store};
 use crate::env::{Disk, Env, OpenMode};
@@ -19,6 +20,8 @@ use crate::error::{Error, ErrorCode, Result};
 
 const TEMPORARY: &str = "_ottla/tmp";
 const COPY_BYTES: usize = 1 << 20;
+/// How many threads work on the folder at a time: one that hangs must not take all threads that there are.
+const CALLS: usize = 16;
 /// A file that was begun so long ago is of a program that does not exist any more.
 const ABANDONED_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -33,6 +36,7 @@ struct Inner {
     /// Names of temporary files: part of them is random, the rest is counted.
     random: u64,
     count: AtomicU64,
+    calls: Arc<Semaphore>,
 }
 
 impl FolderStore {
@@ -43,7 +47,8 @@ impl FolderStore {
     /// [`Error::Io`].
     pub fn open(root: &Path, env: Env) -> Result<Self> {
         let random = env.random.u64();
-        let inner = Inner { root: root.to_path_buf(), env, random, count: AtomicU64::new(0) };
+        let (count, calls) = (AtomicU64::new(0), Arc::new(Semaphore::new(CALLS)));
+        let inner = Inner { root: root.to_path_buf(), env, random, count, calls };
         let temporary = inner.path(TEMPORARY);
         let disk = &inner.env.disk;
         disk.create_dir_all(&temporary).map_err(|error| Error::io("create", &temporary, error))?;
@@ -66,7 +71,10 @@ impl FolderStore {
         let (inner, path) = (Arc::clone(&self.0), self.0.path(path));
         async move {
             let threads = inner.env.threads.clone();
+            // Nobody closes it. The call keeps its turn also when nobody waits for it any more.
+            let turn = Arc::clone(&inner.calls).acquire_owned().await.ok();
             let task = threads.spawn_blocking(move || {
+                let _turn = turn;
                 inner.check()?;
                 work(&inner, &path)
             });

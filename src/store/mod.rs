@@ -12,7 +12,10 @@
 
 mod cloud;
 mod folder;
+mod guard;
 mod location;
+#[cfg(feature = "sim")]
+mod sim;
 #[cfg(test)]
 mod tests;
 
@@ -27,7 +30,10 @@ use crate::error::Result;
 
 pub use cloud::CloudStore;
 pub use folder::FolderStore;
+pub use guard::GuardedStore;
 pub use location::Location;
+#[cfg(feature = "sim")]
+pub use sim::SimBucket;
 
 /// Something in a store.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

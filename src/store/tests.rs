@@ -166,3 +166,111 @@ async fn a_power_cut_leaves_an_object_whole_or_none() {
     }
     assert!(lost > 20 && kept > 20 && interrupted > 50, "{lost} {kept} {interrupted}");
 }
+
+/// A bucket on the machine of the test, for a process that does not end.
+#[cfg(feature = "sim")]
+fn bucket(seed: u64, env: Env) -> (SimBucket, Arc<dyn Store>) {
+    use crate::env::sim::{SimRandom, Trace};
+    let bucket = SimBucket::new(SimRandom::stream(seed, "bucket"), Trace::default());
+    let store = bucket.of_process(env.clone(), Arc::default());
+    (bucket, Arc::new(GuardedStore::over(store, env)))
+}
+
+#[cfg(feature = "sim")]
+#[tokio::test]
+async fn a_simulated_bucket_keeps_the_promises() {
+    let directory = TempDir::new().unwrap();
+    conforms(bucket(1, Env::real()).1, directory.path()).await;
+}
+
+/// Whatever goes wrong, nobody is told anything that is not so, every call ends, and who tries again comes to an end.
+#[cfg(feature = "sim")]
+#[tokio::test(start_paused = true)]
+async fn a_simulated_bucket_that_is_disturbed_breaks_no_promise() {
+    use crate::env::sim::SimRun;
+    let run = SimRun::new(3);
+    let machine = run.machine("node", [10, 0, 0, 1].into());
+    let (bucket, store) = bucket(3, machine.env());
+    bucket.disturb(2);
+    let (mut failed, mut found_own) = (0, 0);
+    for number in 0..300 {
+        let (path, text) = (format!("a/{number:04}"), Bytes::from(format!("text {number}")));
+        let created = loop {
+            match store.create(&path, text.clone()).await {
+                Ok(created) => break created,
+                Err(_) => failed += 1,
+            }
+        };
+        found_own += usize::from(created == Created::Exists);
+        let other = store.create(&path, Bytes::from_static(b"another")).await;
+        assert!(!matches!(other, Ok(Created::Created)), "{path}");
+        match store.get(&path, 0..text.len() as u64).await {
+            Ok(bytes) => assert_eq!(bytes, text),
+            Err(_) => failed += 1,
+        }
+    }
+    assert!(failed > 100 && found_own > 20, "{failed} failed, {found_own} found their own words");
+    bucket.disturb(0);
+    // What comes late has come by then.
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    let all = store.list("a").await.unwrap();
+    let paths: Vec<_> = all.iter().map(|object| object.path.clone()).collect();
+    assert_eq!(paths, bucket.paths("a/"));
+    assert_eq!(paths.len(), 300);
+}
+
+#[cfg(feature = "sim")]
+#[tokio::test(start_paused = true)]
+async fn a_store_that_never_answers_fails_each_call() {
+    let env = Env {
+        threads: crate::env::sim::SimRun::new(1).machine("x", [10, 0, 0, 1].into()).env().threads,
+        ..Env::real()
+    };
+    let (bucket, store) = bucket(1, env);
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "text").unwrap();
+    store.create("a", "b".into()).await.unwrap();
+    bucket.stop_after(0, true);
+    let errors = [
+        store.list("a").await.unwrap_err(),
+        store.get("a", 0..1).await.unwrap_err(),
+        store.size("a").await.unwrap_err(),
+        store.put("b", file).await.unwrap_err(),
+        store.create("c", "d".into()).await.unwrap_err(),
+        store.delete("a").await.unwrap_err(),
+    ];
+    for error in errors {
+        let text = error.chain();
+        assert!(is(&error, std::io::ErrorKind::TimedOut), "{text}");
+        assert!(text.contains("the store did not answer within"), "{text}");
+    }
+    bucket.go_on();
+    assert_eq!(store.get("a", 0..1).await.unwrap(), "b");
+}
+
+/// A folder whose server is gone: its calls wait, and others of the process still find a thread.
+#[cfg(feature = "sim")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_hangs_takes_few_threads() {
+    use crate::env::sim::StallingDisk;
+    let directory = TempDir::new().unwrap();
+    let disk = Arc::new(StallingDisk::over(Env::real().disk));
+    let env = Env { disk: Arc::<StallingDisk>::clone(&disk), ..Env::real() };
+    let store = FolderStore::open(&directory.path().join("tier"), env).unwrap();
+    disk.stall(true);
+    let calls: Vec<_> = (0..100)
+        .map(|number| tokio::spawn(store.create(&format!("a/{number}"), "b".into())))
+        .collect();
+    let waits = Arc::clone(&disk);
+    tokio::task::spawn_blocking(move || waits.wait_for(16)).await.unwrap();
+    // As many more as there could be threads: each is there before the next call begins.
+    for _ in 0..100 {
+        tokio::task::spawn_blocking(|| {}).await.unwrap();
+    }
+    assert_eq!(disk.waiting(), 16);
+    disk.stall(false);
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap(), Created::Created);
+    }
+}

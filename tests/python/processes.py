@@ -159,6 +159,25 @@ def kafka_libs() -> str:
     return libs
 
 
+def go_program(package: str, folder: Path) -> Path:
+    """Build a program of `clients/franz_go` into a folder, or skip the test."""
+    if shutil.which("go") is None:
+        pytest.skip("Go is not installed")
+    binary = folder / "program"
+    built = subprocess.run(
+        ["go", "build", "-o", str(binary), f"./{package}"],
+        cwd=Path(__file__).parent / "clients" / "franz_go",
+        env={**os.environ, "GOPROXY": "off", "GOFLAGS": "-mod=readonly -buildvcs=false"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "GOPROXY=off" in built.stderr or "disabled by" in built.stderr:
+        pytest.skip("franz-go is not there; run `go mod download` in tests/python/clients/franz_go")
+    assert built.returncode == 0, built.stderr
+    return binary
+
+
 class JavaTools:
     """Apache Kafka's command-line tools."""
 

@@ -23,7 +23,9 @@ impl Partition {
             (_, TopicTier::None, _) | (None, _, _) => self.tier.store(None),
             (Some(_), _, Some(tier)) => tier.wake(),
             (Some(store), _, None) => {
-                let tier = TieredPartition::new(Arc::clone(store), &self.name);
+                // Whose log was empty when its tier began has nothing in it yet.
+                let is_new = self.reader.log_end_offset() == Offset::ZERO;
+                let tier = TieredPartition::new(Arc::clone(store), &self.name, is_new);
                 self.tier.store(Some(Arc::new(tier)));
             }
         }
@@ -47,12 +49,19 @@ impl Partition {
     /// The first offset that the tier does not have; none without a tier, and while it is not known here.
     pub(in crate::broker) fn pending_upload(&self) -> Option<Offset> {
         let start = self.reader.log_start_offset();
-        match self.reader.tiered_end_offset() {
+        if let Some(end) = self.reader.tiered_end_offset() {
+            return Some(end.max(start));
+        }
+        let tier = self.tier().filter(|_| self.config().tier.is_enabled())?;
+        let manifest = tier.manifest();
+        match manifest.as_ref().and_then(|manifest| manifest.content().end_offset()) {
+            // Not claimed yet.
             Some(end) => Some(end.max(start)),
             // Nothing was copied yet; or it was, and this broker does not know how much.
             None => {
+                let is_known = manifest.is_some() || tier.is_new();
                 let is_all_here = self.reader.local_start_offset() == start;
-                (self.config().tier.is_enabled() && is_all_here).then_some(start)
+                (is_known && is_all_here).then_some(start)
             }
         }
     }

@@ -19,6 +19,8 @@ use super::objects::{Manifests, note_topic, tag};
 use super::upload::Upload;
 use crate::broker::partition::{Isolation, Partition};
 use crate::broker::state::BrokerState;
+#[cfg(feature = "sim")]
+use crate::env::sim::{Mutation, is_planted};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::{LogReader, ReadRequest};
 use crate::machine::Machine;
@@ -66,6 +68,8 @@ pub(super) struct Driver {
     has_failed: bool,
     /// Who writes the tier instead of this leader.
     fenced: Option<String>,
+    /// Why the log cannot be read.
+    unreadable: Option<String>,
     stop: CancellationToken,
 }
 
@@ -93,6 +97,7 @@ impl Driver {
             claimed: None,
             has_failed: false,
             fenced: None,
+            unreadable: None,
             stop,
         }
     }
@@ -107,8 +112,9 @@ impl Driver {
                 biased;
                 () = self.stop.cancelled() => break,
                 Some((term, reply)) = self.running.next(), if !self.running.is_empty() => {
+                    let (before, has_failed) = (self.failure(), reply.has_failed());
                     self.step(Event::Done { term, reply }).await;
-                    self.report();
+                    self.report(has_failed || self.failure() != before);
                 }
                 () = tier.changed() => {}
                 () = tokio::time::sleep(pause) => {}
@@ -203,14 +209,17 @@ impl Driver {
             return;
         }
         match self.view() {
-            Ok(view) => self.step(Event::Log(view)).await,
+            Ok(view) => {
+                self.unreadable = None;
+                self.step(Event::Log(view)).await;
+            }
             Err(error) => {
                 let (partition, error) = (self.partition.name(), error.chain());
-                let is_known = self.tier.failure().is_some_and(|failure| *failure == error);
-                if !is_known {
+                if self.unreadable.as_ref() != Some(&error) {
                     tracing::warn!(%partition, error, "the log cannot be read for the tier");
                 }
-                self.tier.set_failure(Some(&error));
+                self.unreadable = Some(error);
+                self.tell_failure();
             }
         }
     }
@@ -277,7 +286,17 @@ impl Driver {
         for effect in effects {
             self.begin(effect).await;
         }
-        self.tier.set_failure(self.machine.failure().or(self.fenced.as_deref()));
+        self.tell_failure();
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.machine.failure().map(str::to_owned)
+    }
+
+    /// Makes known why the tier does not get on.
+    fn tell_failure(&self) {
+        let own = self.fenced.as_deref().or(self.unreadable.as_deref());
+        self.tier.set_failure(self.machine.failure().or(own));
     }
 
     /// Makes the manifest known. Before this leader has a version of its own, only to readers; then to the log, which may
@@ -426,6 +445,10 @@ impl Driver {
         listed
             .map(move |listed| {
                 let own = |path: String| {
+                    #[cfg(feature = "sim")]
+                    if is_planted(Mutation::OverlooksOrphans) {
+                        return None;
+                    }
                     let name = path.rsplit('/').next()?;
                     is_of(name, &tag).then(|| name.to_owned())
                 };
@@ -437,10 +460,11 @@ impl Driver {
             .boxed()
     }
 
-    /// Says what fails, and that nothing does any more.
-    fn report(&mut self) {
+    /// Says what has just failed, and that nothing does any more.
+    fn report(&mut self, has_failed: bool) {
         let partition = self.partition.name();
         match self.machine.failure() {
+            Some(_) if !has_failed => {}
             Some(why) => tracing::warn!(
                 %partition, why, tier = %self.tier.name("").display(),
                 "the tier of the partition does not get on; segments stay on this disk, and it is tried again: see that \

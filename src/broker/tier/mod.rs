@@ -66,6 +66,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// How often a store that did not answer is asked again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How long the start of a broker waits for a store. Whether the tier is that of another cluster is asked again later.
+const CHECK_MAX: Duration = Duration::from_secs(5);
+
 /// Opens the store that the settings name.
 ///
 /// # Errors
@@ -89,7 +92,9 @@ pub(super) async fn open(env: &Env, config: &TierConfig) -> Result<Option<Arc<dy
 /// As the name says. A store that does not answer is asked again, later.
 pub(super) async fn check(state: &BrokerState) -> Result<()> {
     let Some(store) = state.partitions().store() else { return Ok(()) };
-    match objects::check_cluster(&**store, state.cluster_id().unwrap_or_default()).await {
+    let checked = objects::check_cluster(&**store, state.cluster_id().unwrap_or_default());
+    let checked = tokio::time::timeout(CHECK_MAX, checked).await;
+    match checked.unwrap_or_else(|_elapsed| Err(Error::timeout("finding the tier", CHECK_MAX))) {
         Err(error @ Error::InvalidArgument(_)) => Err(error),
         Err(error) => {
             tracing::warn!(error = %error.chain(), "the tier cannot be used now");
@@ -121,9 +126,11 @@ async fn prepare(state: &Arc<BrokerState>, store: &dyn Store, stop: &Cancellatio
         tracing::warn!(error = %error.chain(), "what was left of unfinished files is not removed");
     }
     while !stop.is_cancelled() {
-        match objects::check_cluster(store, state.cluster_id().unwrap_or_default()).await {
-            Ok(()) => return true,
-            Err(error) => {
+        let checked = objects::check_cluster(store, state.cluster_id().unwrap_or_default());
+        match unless_stopped(stop, checked).await {
+            None => return false,
+            Some(Ok(())) => return true,
+            Some(Err(error)) => {
                 let why = error.chain();
                 tracing::error!(error = why, "nothing is tiered");
                 for tier in state.partitions().all().iter().filter_map(|one| one.tier()) {
@@ -153,6 +160,15 @@ async fn rest(duration: Duration, stop: &CancellationToken) {
     }
 }
 
+/// What comes of something, or nothing when the broker stops before: a store that hangs must not hold that up.
+async fn unless_stopped<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => None,
+        done = work => Some(done),
+    }
+}
+
 /// Gives each partition with a tier a driver, and has the files of deleted topics removed.
 async fn manage(state: &Arc<BrokerState>, store: &Arc<dyn Store>, stop: &CancellationToken) {
     let shared = Arc::new(Drivers {
@@ -175,12 +191,14 @@ async fn manage(state: &Arc<BrokerState>, store: &Arc<dyn Store>, stop: &Cancell
         }
         if purge_is_due {
             let busy: BTreeSet<_> = driven.keys().map(|(topic, _)| *topic).collect();
-            match purge::purge(state, store, &busy, &ended).await {
-                Ok(()) => {
+            // What is left out is found at the next start.
+            match unless_stopped(stop, purge::purge(state, store, &busy, &ended)).await {
+                None => break,
+                Some(Ok(())) => {
                     (purge_is_due, purge_failures) = (false, 0);
                     ended.retain(|topic, _| busy.contains(topic));
                 }
-                Err(error) => {
+                Some(Err(error)) => {
                     if purge_failures.is_power_of_two() || purge_failures == 0 {
                         tracing::warn!(error = %error.chain(), "the files of deleted topics stay in the tier for now");
                     }

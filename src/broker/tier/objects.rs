@@ -16,6 +16,8 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "sim")]
+use crate::env::sim::{Mutation, is_planted};
 use crate::error::{Error, Result};
 use crate::machine::tier::{
     COLUMNS_FORMAT, Columns, ColumnsVersion, Creation, MANIFEST_FORMAT, Manifest, SNAPSHOT_EVERY,
@@ -240,10 +242,15 @@ impl Manifests {
     /// [`Error::Corrupt`] when one is damaged or missing; those of the store.
     pub(super) async fn read(&self) -> Result<Manifest> {
         let objects = self.store.list(&self.folder).await?;
-        let Some(newest) = objects.iter().filter_map(|object| version_of(&object.path)).max()
-        else {
+        let mut newest =
+            objects.iter().filter_map(|object| version_of(&object.path)).max().unwrap_or(0);
+        // The list of a shared folder may be one that somebody remembers.
+        while self.store.size(&self.path(newest + 1)).await?.is_some() {
+            newest += 1;
+        }
+        if newest == 0 {
             return Ok(Manifest::default());
-        };
+        }
         let mut manifest = Manifest::default();
         for version in (newest / SNAPSHOT_EVERY * SNAPSHOT_EVERY).max(1)..=newest {
             let path = self.path(version);
@@ -260,6 +267,10 @@ impl Manifests {
         let created = async {
             match self.store.create(&path, seal(version)?).await? {
                 Created::Created => Ok(Creation::Created),
+                #[cfg(feature = "sim")]
+                Created::Exists if is_planted(Mutation::ForgetsOwnVersions) => {
+                    Err(Error::invalid("somebody has written it"))
+                }
                 Created::Exists => {
                     let there = read(&*self.store, &path, MANIFEST_FORMAT).await?;
                     Ok(Creation::Exists(Box::new(there)))

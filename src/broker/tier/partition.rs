@@ -22,6 +22,8 @@ pub(in crate::broker) struct TieredPartition {
     changed: Notify,
     /// Whether the store says of the topic that it has files.
     is_noted: AtomicBool,
+    /// Whether the log was empty when this began, so that nothing can be in the tier before the manifest says so.
+    is_new: bool,
     /// Whether nothing is left of a tier that was taken away.
     is_clear: AtomicBool,
     /// Up to where somebody waits for the log to be in the tier.
@@ -31,13 +33,18 @@ pub(in crate::broker) struct TieredPartition {
 }
 
 impl TieredPartition {
-    pub(in crate::broker) fn new(store: Arc<dyn Store>, partition: &TopicPartition) -> Self {
+    pub(in crate::broker) fn new(
+        store: Arc<dyn Store>,
+        partition: &TopicPartition,
+        is_new: bool,
+    ) -> Self {
         Self {
             store,
             folder: names::folder(&partition.topic, partition.partition),
             manifest: ArcSwapOption::empty(),
             changed: Notify::new(),
             is_noted: AtomicBool::new(false),
+            is_new,
             is_clear: AtomicBool::new(false),
             wanted: AtomicI64::new(Offset::UNKNOWN.0),
             failure: ArcSwapOption::empty(),
@@ -73,6 +80,11 @@ impl TieredPartition {
     /// Makes a manifest known to readers; none when this broker does not lead any more.
     pub(in crate::broker) fn publish(&self, manifest: Option<&Manifest>) {
         self.manifest.store(manifest.map(|manifest| Arc::new(manifest.clone())));
+    }
+
+    /// Whether its log was empty when it began.
+    pub(in crate::broker) const fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// Has the driver look, or another one begin.

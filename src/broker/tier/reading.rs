@@ -14,7 +14,6 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -43,8 +42,6 @@ const ROUNDS_MAX: usize = 8;
 const KIB: u64 = 1 << 10;
 /// The most that one read gives, but for a batch that is larger.
 const READ_BYTES_MAX: usize = 4 << 20;
-/// How long the store may take for one answer.
-const STORE_TIMEOUT: Duration = Duration::from_secs(30);
 
 type FileKey = (PartitionKey, String);
 type GroupKey = (PartitionKey, String, usize);
@@ -408,15 +405,7 @@ impl Wanted {
     /// Bytes of the file, with their place.
     async fn get(&self, range: Range<u64>) -> Result<(u64, Bytes)> {
         let start = range.start;
-        let got = self.tier.store().get(&self.tier.path(&self.entry.name), range);
-        let got = tokio::time::timeout(STORE_TIMEOUT, got).await;
-        let bytes = got.unwrap_or_else(|_elapsed| {
-            let error = io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("the store did not answer within {} seconds", STORE_TIMEOUT.as_secs()),
-            );
-            Err(Error::io("read", self.name(), error))
-        })?;
+        let bytes = self.tier.store().get(&self.tier.path(&self.entry.name), range).await?;
         Ok((start, bytes))
     }
 

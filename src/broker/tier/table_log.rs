@@ -15,6 +15,8 @@ const EXTENSION: &str = ".json";
 const DIGITS: usize = 20;
 /// How many commits are read at a time.
 const READS: usize = 16;
+/// How many commits are looked for one by one; more are listed.
+const PROBES: usize = 16;
 /// No commit is larger; one of ours has a thousand files.
 const SIZE_MAX: u64 = 64 << 20;
 
@@ -44,7 +46,10 @@ impl TableLog {
     ///
     /// [`Error::Corrupt`] when a commit is missing, or is none; those of the store.
     pub(super) async fn refresh(&mut self) -> Result<()> {
-        let sizes = self.list().await?;
+        let sizes = match self.look_behind().await? {
+            Some(sizes) => sizes,
+            None => self.list().await?,
+        };
         // Whoever removes a table has it made again.
         if !sizes.starts_with(&self.sizes) {
             self.forget();
@@ -54,6 +59,25 @@ impl TableLog {
             self.forget();
         }
         read
+    }
+
+    /// The sizes of all commits by looking at the newest that was read, and behind it, one by one: a table of a hundred
+    /// thousand commits is not listed for one more. None when that does not do: nothing was read yet, what was is not
+    /// there any more, or there are many.
+    async fn look_behind(&self) -> Result<Option<Vec<u64>>> {
+        let mut sizes = self.sizes.clone();
+        let Some(&last) = sizes.last() else { return Ok(None) };
+        let newest = sizes.len() as u64 - 1;
+        if self.store.size(&path(&self.folder, newest)).await? != Some(last) {
+            return Ok(None);
+        }
+        for version in (newest + 1..).take(PROBES) {
+            match self.store.size(&path(&self.folder, version)).await? {
+                Some(size) => sizes.push(size),
+                None => return Ok(Some(sizes)),
+            }
+        }
+        Ok(None)
     }
 
     /// Whether the store has the commits that were read, as far as the last one tells, and none behind them.
@@ -173,10 +197,11 @@ mod tests {
         let first = folder.join("00000000000000000000.json");
         let text = std::fs::read_to_string(&first).unwrap();
         std::fs::remove_file(&first).unwrap();
-        let error = one.refresh().await.unwrap_err().to_string();
+        let mut anew = TableLog::new(Arc::clone(&one.store), "orders");
+        let error = anew.refresh().await.unwrap_err().to_string();
         assert!(error.contains("commit 0 is missing"), "{error}");
         std::fs::write(&first, text.replace("add", "\u{1}")).unwrap();
-        let error = one.refresh().await.unwrap_err().to_string();
+        let error = anew.refresh().await.unwrap_err().to_string();
         assert!(error.contains("00000000000000000000.json"), "{error}");
         std::fs::remove_dir_all(&folder).unwrap();
         assert!(!other.is_current().await.unwrap(), "it was removed");
@@ -185,5 +210,31 @@ mod tests {
         assert_eq!(one.table(), &DeltaTable::default());
         assert_eq!(one.commit(add("c")).await.unwrap(), Created::Created);
         assert!(!one.is_current().await.unwrap(), "a commit was not read yet");
+    }
+
+    #[cfg(feature = "sim")]
+    #[tokio::test(start_paused = true)]
+    async fn a_long_table_is_not_listed_for_one_more_commit() {
+        use crate::env::sim::{SimRandom, SimRun};
+        use crate::store::SimBucket;
+        let run = SimRun::new(1);
+        let machine = run.machine("node", [10, 0, 0, 1].into());
+        let bucket = SimBucket::new(SimRandom::stream(1, "bucket"), run.trace.clone());
+        let store = bucket.of_process(machine.env(), machine.disk.stopped());
+        let (mut one, mut other) =
+            (TableLog::new(Arc::clone(&store), "orders"), TableLog::new(store, "orders"));
+        for number in 0..60 {
+            one.refresh().await.unwrap();
+            assert_eq!(one.commit(add(&number.to_string())).await.unwrap(), Created::Created);
+            one.refresh().await.unwrap();
+            // It is seldom there: what it missed is read one by one, or by a list.
+            if number % 25 == 3 {
+                other.refresh().await.unwrap();
+                assert_eq!(other.table(), one.table());
+            }
+        }
+        let lists = run.trace.lines().iter().filter(|line| line.contains("bucket list")).count();
+        // An empty table is listed, and its first commit is found by a list; the other one lists what it is far behind.
+        assert_eq!(lists, 2 + 3);
     }
 }

@@ -19,6 +19,8 @@ use super::columns::{self, FileColumns};
 use crate::broker::blocking::blocking;
 use crate::broker::partition::Partition;
 use crate::broker::state::BrokerState;
+#[cfg(feature = "sim")]
+use crate::env::sim::{Mutation, is_planted};
 use crate::env::{Disk, Env, File, OpenMode};
 use crate::error::{Error, ErrorCode, Result};
 use crate::log::{LogReader, ReadRequest};
@@ -89,6 +91,16 @@ impl Upload {
         let (store, path) = (self.tier.store(), self.tier.path(&self.name));
         store.put(&path, temporary.path.clone()).await?;
         read_back(&**store, &path, &uploaded).await?;
+        #[cfg(feature = "sim")]
+        if is_planted(Mutation::FreesBeforeVersion) {
+            let free = move |partition: &Partition| {
+                partition.with_log(|log| {
+                    log.set_tiered(Offset::ZERO, end);
+                    Ok(())
+                })
+            };
+            drop(state.log_threads().run_on(&self.partition, free).await);
+        }
         // Removing a large file may take a while.
         blocking(threads, move || {
             drop(temporary);

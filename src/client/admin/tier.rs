@@ -106,7 +106,8 @@ struct Told {
     start: Offsets,
     local_start: Offsets,
     latest_tiered: Offsets,
-    pending: Offsets,
+    /// None where the broker is too old to be asked; then it has to be found out.
+    pending: Option<Offsets>,
     end: Offsets,
     stored: Stored,
 }
@@ -119,7 +120,10 @@ impl Told {
         let local_start = if is_enabled { get(&self.local_start) } else { start };
         let tiered_end = get(&self.latest_tiered).map(|last| last.plus(1));
         let is_all_here = is_enabled && start.is_some() && local_start == start;
-        let pending = get(&self.pending);
+        let pending = match &self.pending {
+            Some(told) => get(told),
+            None => pending_of(start, tiered_end, is_all_here),
+        };
         let own = self.stored.get(&partition);
         let number =
             |of: fn(&DescribeLogDirsPartition) -> i64| own.map(of).filter(|&number| number >= 0);
@@ -128,7 +132,7 @@ impl Told {
             start,
             local_start,
             tiered_end,
-            pending: pending.or_else(|| pending_of(start, tiered_end, is_all_here)),
+            pending,
             end: get(&self.end),
             local_bytes: number(|one| one.partition_size),
             files: number(|one| one.tier.files),
@@ -170,7 +174,7 @@ impl Admin {
         let mut told = Told::default();
         if is_enabled {
             told.latest_tiered = self.offsets(all, OffsetSpec::LatestTiered, read).await?;
-            told.pending = self.offsets(all, OffsetSpec::EarliestPendingUpload, read).await?;
+            told.pending = self.known_offsets(all, OffsetSpec::EarliestPendingUpload, read).await?;
             told.local_start = self.offsets(all, OffsetSpec::EarliestLocal, read).await?;
         }
         told.start = self.offsets(all, OffsetSpec::Earliest, read).await?;
@@ -238,9 +242,7 @@ impl Admin {
         offload: &Offload,
         mut tell: impl FnMut(i64) -> Result<()>,
     ) -> Result<()> {
-        let topic: Arc<str> = Arc::from(topic);
-        let named = |index: &PartitionIndex| TopicPartition::new(Arc::clone(&topic), *index);
-        let all: Vec<TopicPartition> = offload.keys().map(named).collect();
+        let all = named(topic, offload);
         let total: i64 = offload.values().map(|range| range.end.0 - range.start.0).sum();
         let (mut pause, mut done) = (POLL_MIN, 0);
         let mut asked_again = BTreeMap::new();
@@ -248,21 +250,21 @@ impl Admin {
             let stored = self.stored(&all).await?;
             let mut left = 0;
             let mut forgotten = Vec::new();
-            for (index, range) in offload {
+            for (name, (index, range)) in all.iter().zip(offload) {
                 let missing = left_of(range, pending_in(&stored, *index));
                 left += missing;
                 let wanted = stored.get(index).map_or(-1, |one| one.tier.wanted_offset);
                 if missing > 0 && wanted < range.end.0 {
                     let times = asked_again.entry(*index).or_insert(0);
                     if *times == ASKS_MAX {
-                        let (name, end) = (named(index), range.end);
+                        let end = range.end;
                         let context = format!(
                             "{name} ends before offset {end}, up to which it was to be copied: the topic is another one by now, or has lost its end"
                         );
                         return Err(Error::told(ErrorCode::OffsetOutOfRange, context));
                     }
                     *times += 1;
-                    forgotten.push(named(index));
+                    forgotten.push(name.clone());
                 }
             }
             // A leader that was just started knows less for a moment.
@@ -286,9 +288,7 @@ impl Admin {
     ///
     /// When a broker does not answer.
     pub async fn offload_obstacles(&self, topic: &str, offload: &Offload) -> Result<Vec<String>> {
-        let topic: Arc<str> = Arc::from(topic);
-        let named = |index: &PartitionIndex| TopicPartition::new(Arc::clone(&topic), *index);
-        let all: Vec<TopicPartition> = offload.keys().map(named).collect();
+        let all = named(topic, offload);
         let stored = self.stored(&all).await?;
         let stable = self.offsets(&all, OffsetSpec::Latest, IsolationLevel::ReadCommitted).await?;
         let mut obstacles = Vec::new();
@@ -332,13 +332,25 @@ impl Admin {
         spec: OffsetSpec,
         isolation_level: IsolationLevel,
     ) -> Result<Offsets> {
+        let known = self.known_offsets(partitions, spec, isolation_level).await?;
+        Ok(known.unwrap_or_default())
+    }
+
+    /// The same; none when the brokers are too old for it.
+    async fn known_offsets(
+        &self,
+        partitions: &[TopicPartition],
+        spec: OffsetSpec,
+        isolation_level: IsolationLevel,
+    ) -> Result<Option<Offsets>> {
         let wanted = partitions.iter().map(|one| (one.clone(), spec)).collect();
         match self.list_offsets(&wanted, isolation_level).await {
-            Ok(listed) => Ok(listed
-                .into_iter()
-                .filter_map(|(name, listed)| Some((name.partition, listed.offset?)))
-                .collect()),
-            Err(error) if error.code() == ErrorCode::UnsupportedVersion => Ok(BTreeMap::new()),
+            Ok(listed) => {
+                let listed = listed.into_iter();
+                let known = listed.filter_map(|(name, one)| Some((name.partition, one.offset?)));
+                Ok(Some(known.collect()))
+            }
+            Err(error) if error.code() == ErrorCode::UnsupportedVersion => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -443,6 +455,12 @@ impl Admin {
         }
         Ok(())
     }
+}
+
+/// The partitions of a topic that are to be copied.
+fn named(topic: &str, offload: &Offload) -> Vec<TopicPartition> {
+    let topic: Arc<str> = Arc::from(topic);
+    offload.keys().map(|index| TopicPartition::new(Arc::clone(&topic), *index)).collect()
 }
 
 /// Partitions of one topic, or of several, in the form of a request.

@@ -46,6 +46,12 @@ pub enum Mutation {
     ShowsOpenTransactions,
     /// A batch is appended whatever the epoch of its producer.
     TakesOldProducers,
+    /// A segment may go from the disk when its file is in the tier, before a version of the manifest names it.
+    FreesBeforeVersion,
+    /// A version that is there already is always somebody else's.
+    ForgetsOwnVersions,
+    /// Files that nobody knows are not looked for.
+    OverlooksOrphans,
 }
 
 impl Mutation {
@@ -59,6 +65,10 @@ impl Mutation {
         Self::ForgetsMetadata,
         Self::ForgetsOffsets,
     ];
+
+    /// Those of the tier.
+    pub const OF_TIER: [Self; 3] =
+        [Self::FreesBeforeVersion, Self::ForgetsOwnVersions, Self::OverlooksOrphans];
 
     /// Those of transactions.
     pub const OF_TRANSACTIONS: [Self; 5] = [

@@ -45,6 +45,12 @@ impl StallingDisk {
         self.gate.changed.notify_all();
     }
 
+    /// How many calls wait for the disk.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.gate.state.lock().unwrap_or_else(PoisonError::into_inner).1
+    }
+
     /// Waits until `count` calls wait for the disk.
     pub fn wait_for(&self, count: usize) {
         let mut state = self.gate.state.lock().unwrap_or_else(PoisonError::into_inner);

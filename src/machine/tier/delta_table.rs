@@ -23,6 +23,8 @@ use crate::types::{PartitionIndex, TimestampMs, TopicId, Uuid};
 
 /// The most files that one commit adds.
 const ADDS_MAX: usize = 1000;
+/// The most files that one commit removes.
+const REMOVES_MAX: usize = 1000;
 /// Writers that do not know it leave the table alone: they would rewrite files that carry more than rows.
 const WRITER_FEATURE: &str = "ottlaTier";
 /// Columns that are never null are an invariant, to Spark, which has the table say so.
@@ -255,7 +257,11 @@ impl DeltaTable {
             is_complete: true,
         };
         if !is_own {
-            changes.removes.extend(self.files.iter().cloned());
+            changes.removes.extend(self.files.iter().take(REMOVES_MAX).cloned());
+            if changes.removes.len() < self.files.len() {
+                // What is left goes before the table is another topic's, which would not know all of it for its own.
+                return TableChanges { opens: false, is_complete: false, ..changes };
+            }
         }
         for (index, manifest) in manifests {
             let app_id = format!("ottla/{}/{index}", about.topic_id);
@@ -272,7 +278,10 @@ impl DeltaTable {
                     files.iter().map(|file| format!("{folder}{}", file.name)).collect();
                 let there = self.files.range(folder.clone()..);
                 let there = there.take_while(|path| path.starts_with(&folder));
-                changes.removes.extend(there.filter(|path| !wanted.contains(*path)).cloned());
+                let mut gone = there.filter(|path| !wanted.contains(*path));
+                let room = REMOVES_MAX - changes.removes.len();
+                changes.removes.extend(gone.by_ref().take(room).cloned());
+                changes.is_complete &= gone.next().is_none();
             }
             let is_new = |file: &&FileEntry| {
                 !is_own || !self.files.contains(&format!("{folder}{}", file.name))

@@ -226,6 +226,40 @@ fn a_topic_takes_over_the_table_of_a_deleted_one() {
 }
 
 #[test]
+fn many_files_are_removed_by_several_commits() {
+    let many = manifest(2300);
+    let wanted = |commits: &[String], id, manifest: &Manifest| {
+        table(commits).changes(&about(id), [(PartitionIndex(0), manifest)])
+    };
+    let mut commits = Vec::new();
+    for _ in 0..3 {
+        commits.push(commit(wanted(&commits, OTHER, &many), OTHER));
+    }
+    // Retention has left nothing; then the topic is deleted, and another one takes the table over.
+    let mut emptied = many.clone();
+    let doom = many.content().files.iter().map(|file| file.name.clone()).collect();
+    change(&mut emptied, Delta { doom, ..Delta::default() });
+    for (id, after) in [(OTHER, emptied), (ID, manifest(2))] {
+        let mut commits = commits.clone();
+        if id == ID {
+            commits.push(table(&commits).closing(OTHER, true, NOW).unwrap().unwrap());
+        }
+        let mut counts = Vec::new();
+        loop {
+            let changes = wanted(&commits, id, &after);
+            if changes.is_empty() {
+                break;
+            }
+            counts.push((changes.remove_count(), changes.is_complete()));
+            commits.push(commit(changes, id));
+        }
+        assert_eq!(counts, [(1000, false), (1000, false), (300, true)]);
+        let reader = Reader::of(&commits);
+        assert!(reader.is_open() && reader.files == paths(0, &after));
+    }
+}
+
+#[test]
 fn what_others_have_written_is_no_table_of_a_topic() {
     let mut table = DeltaTable::default();
     let strange = r#"{"metaData":{"id":"x","format":{"provider":"parquet","options":{}},"schemaString":"{}","partitionColumns":[],"configuration":{}}}

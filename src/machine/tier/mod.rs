@@ -33,6 +33,8 @@ mod delta_table_tests;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use super::Machine;
 use crate::types::{LeaderEpoch, Offset, TimestampMs};
 
@@ -204,7 +206,38 @@ pub struct PartitionTier {
     term: u64,
     current: Option<Term>,
     log: LogView,
-    failure: Option<String>,
+    /// Why the last attempt at each kind of thing failed, until one succeeds: that files can be deleted says nothing of
+    /// whether they can be copied.
+    failures: BTreeMap<Kind, String>,
+}
+
+/// What can fail; what matters most comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Manifest,
+    Upload,
+    List,
+    Delete,
+}
+
+impl Reply {
+    /// What was tried, and why it failed if it did.
+    fn outcome(&self) -> (Kind, Option<&String>) {
+        match self {
+            Self::Read(read) => (Kind::Manifest, read.as_ref().err()),
+            Self::Created(Creation::Failed(why)) => (Kind::Manifest, Some(why)),
+            Self::Created(_) => (Kind::Manifest, None),
+            Self::Uploaded(uploaded) => (Kind::Upload, uploaded.as_ref().err()),
+            Self::Listed(listed) => (Kind::List, listed.as_ref().err()),
+            Self::Deleted(deleted) => (Kind::Delete, deleted.as_ref().err()),
+        }
+    }
+
+    /// Whether it did not work.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.outcome().1.is_some()
+    }
 }
 
 impl PartitionTier {
@@ -212,7 +245,14 @@ impl PartitionTier {
     #[must_use]
     pub fn new(tag: impl Into<String>, rules: TierRules) -> Self {
         let tag = tag.into();
-        Self { tag, rules, term: 0, current: None, log: LogView::default(), failure: None }
+        Self {
+            tag,
+            rules,
+            term: 0,
+            current: None,
+            log: LogView::default(),
+            failures: BTreeMap::new(),
+        }
     }
 
     /// The number of the term, which effects belong to.
@@ -233,14 +273,15 @@ impl PartitionTier {
         self.current.as_ref().is_some_and(|term| term.claimed.is_some() && !term.is_fenced)
     }
 
-    /// Why the last attempt at something failed, until one succeeds.
+    /// Why the last attempt at something failed, until one at the same succeeds.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
-        self.failure.as_deref()
+        self.failures.values().next().map(String::as_str)
     }
 
     fn done(&mut self, now: TimestampMs, reply: Reply, out: &mut Vec<Effect>) {
         let Some(term) = &mut self.current else { return };
+        let (kind, _) = reply.outcome();
         let outcome = match reply {
             Reply::Read(read) => {
                 term.is_reading = false;
@@ -276,14 +317,15 @@ impl PartitionTier {
         };
         match outcome {
             Ok(()) => {
-                term.failures = 0;
-                self.failure = None;
+                term.failures.remove(&kind);
+                self.failures.remove(&kind);
             }
             Err(why) => {
-                let doubled = RETRY_MS_MIN << term.failures.min(10);
+                let failures = term.failures.entry(kind).or_insert(0);
+                let doubled = RETRY_MS_MIN << (*failures).min(10);
                 term.pause_until = Some(now.plus(doubled.min(RETRY_MS_MAX)));
-                term.failures += 1;
-                self.failure = Some(why);
+                *failures += 1;
+                self.failures.insert(kind, why);
             }
         }
     }
@@ -305,7 +347,7 @@ impl PartitionTier {
             return;
         }
         if let Err(why) = term.create(now, &self.rules, &self.log, out) {
-            self.failure = Some(why);
+            self.failures.insert(Kind::Manifest, why);
         }
         let Some(claimed) = term.claimed else { return };
         term.raise_log_start(now, &self.rules, &self.log, out);
@@ -332,12 +374,12 @@ impl Machine for PartitionTier {
         match event {
             Event::Lead(claim) => {
                 self.term += 1;
-                self.failure = None;
+                self.failures.clear();
                 self.current = Some(Term::new(claim, now));
             }
             Event::Resign => {
                 self.term += 1;
-                self.failure = None;
+                self.failures.clear();
                 self.current = None;
             }
             Event::Log(log) => {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::manifest::{Claim, Content, Delta, FileEntry, Manifest, Says, Version};
-use super::{ClosedSegment, Creation, Effect, LogView, TierRules};
+use super::{ClosedSegment, Creation, Effect, Kind, LogView, TierRules};
 use crate::types::{Offset, TimestampMs};
 
 /// The most files that one version dooms because nobody knows them.
@@ -40,7 +40,8 @@ pub(super) struct Term {
     orphans: BTreeSet<String>,
     pub(super) deleted: BTreeSet<String>,
     pub(super) raised: Offset,
-    pub(super) failures: u32,
+    /// How often each kind of thing has failed since it last did not.
+    pub(super) failures: BTreeMap<Kind, u32>,
     pub(super) pause_until: Option<TimestampMs>,
 }
 
@@ -63,7 +64,7 @@ impl Term {
             orphans: BTreeSet::new(),
             deleted: BTreeSet::new(),
             raised: Offset::ZERO,
-            failures: 0,
+            failures: BTreeMap::new(),
             pause_until: None,
         }
     }

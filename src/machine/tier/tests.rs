@@ -556,3 +556,39 @@ fn a_failing_store_is_asked_less_and_less_often() {
     let expected = [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000, 60_000];
     assert_eq!(pauses, expected);
 }
+
+#[test]
+fn what_succeeds_says_nothing_of_what_fails() {
+    let rules = TierRules { retention_ms: None, ..KEEP };
+    let (mut tier, mut store) = leading(view(0, &[0, 10, 20, 30]), rules);
+    let moved = view(10, &[0, 10, 20, 30, 40]);
+    let mut effects = Vec::new();
+    tier.step(TimestampMs(0), Event::Log(moved), &mut effects);
+    let is_upload = |effect: &Effect| matches!(effect, Effect::Upload { .. });
+    let mut now = 0;
+    let mut pauses = Vec::new();
+    for _ in 0..4 {
+        let place = effects.iter().position(is_upload).unwrap();
+        effects.remove(place);
+        let why = Reply::Uploaded(Err("no room".to_owned()));
+        let mut after = Vec::new();
+        tier.step(TimestampMs(now), Event::Done { term: 1, reply: why }, &mut after);
+        pauses.push(tier.next_deadline().unwrap().0 - now);
+        // Meanwhile versions are created, and what was doomed is deleted.
+        for effect in effects.drain(..).filter(|one| !matches!(one, Effect::Tiered(_))) {
+            let reply = store.carry_out(&effect);
+            tier.step(TimestampMs(now), Event::Done { term: 1, reply }, &mut after);
+        }
+        assert_eq!(tier.failure(), Some("no room"));
+        now += *pauses.last().unwrap();
+        tier.step(TimestampMs(now), Event::Elapsed, &mut after);
+        effects = after;
+    }
+    assert_eq!(pauses, [500, 1000, 2000, 4000]);
+    assert!(tier.manifest().unwrap().content().files.len() < 3, "the first file was doomed");
+    for effect in effects.drain(..).filter(is_upload) {
+        let reply = store.carry_out(&effect);
+        drive(&mut tier, &mut store, now, [Event::Done { term: 1, reply }]);
+    }
+    assert_eq!(tier.failure(), None);
+}

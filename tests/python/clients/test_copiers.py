@@ -17,7 +17,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from clients.test_transactions import PATIENCE, create, read, write
-from processes import BrokerProcess
+from processes import BrokerProcess, go_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,21 +35,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def franz_go(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The program with franz-go's GroupTransactSession."""
-    if shutil.which("go") is None:
-        pytest.skip("Go is not installed")
-    binary = tmp_path_factory.mktemp("franz-go") / "copier"
-    built = subprocess.run(
-        ["go", "build", "-o", str(binary), "."],
-        cwd=HERE / "franz_go",
-        env={**os.environ, "GOPROXY": "off", "GOFLAGS": "-mod=readonly -buildvcs=false"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if "GOPROXY=off" in built.stderr or "disabled by" in built.stderr:
-        pytest.skip("franz-go is not there; run `go mod download` in tests/python/clients/franz_go")
-    assert built.returncode == 0, built.stderr
-    return [str(binary)]
+    return [str(go_program(".", tmp_path_factory.mktemp("franz-go")))]
 
 
 @pytest.fixture(scope="module")

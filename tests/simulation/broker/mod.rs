@@ -11,6 +11,7 @@
 //! A run is a function of its seed. `OTTLA_SIM_SEED=7` replays one and prints its trace; `OTTLA_SIM_RUNS=1000`
 //! tries so many fresh ones.
 
+mod bucket;
 pub(crate) mod clients;
 pub(crate) mod faults;
 pub(crate) mod frames;
@@ -21,6 +22,7 @@ pub(crate) mod tiered;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use ottla::broker::BrokerOptions;
 use ottla::env::sim::{Mutation, SimRun, plant};
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
@@ -56,18 +58,27 @@ fn run(seed: u64, mutation: Option<Mutation>) -> Report {
 enum Kind {
     /// In the log.
     Local,
-    /// In the log at first, and then in the tier.
+    /// In the log at first, and then in the tier, a folder on the disk of the broker.
     Tiered,
+    /// The same, but in a bucket.
+    Bucket,
+}
+
+impl Kind {
+    /// The settings of the broker.
+    fn options(self) -> BrokerOptions {
+        let options = node::options(ADDRESS);
+        if self == Self::Local { options } else { tiered::options(options) }
+    }
 }
 
 /// The run itself; returns the topics that should be there.
 async fn live(seed: u64, witness: &Shared, kind: Kind) -> (SimRun, Vec<String>) {
     let run = SimRun::new(seed);
     run.net.set_delay_ms_max(seed % 4);
-    let is_tiered = kind == Kind::Tiered;
-    let options = node::options(ADDRESS);
-    let options = if is_tiered { tiered::options(options) } else { options };
-    let mut node = Node::start_with(&run, options).await;
+    let is_tiered = kind != Kind::Local;
+    let bucket = (kind == Kind::Bucket).then(|| bucket::open(&run));
+    let mut node = Node::start_with(&run, kind.options(), bucket.clone()).await;
     let disks = vec![Arc::clone(&node.machine.disk)];
     // What is in the tier may be gone from the log by the time that it is acknowledged.
     let promise = Promise { disks, copies: usize::from(!is_tiered), synced: true };
@@ -93,9 +104,7 @@ async fn live(seed: u64, witness: &Shared, kind: Kind) -> (SimRun, Vec<String>) 
         [peers(6), peers(7), inside(3)].map(|peer| tokio::spawn(peer.take_part(group.clone())));
     let clients: Vec<_> = (1..=7).map(address_of).collect();
     if is_tiered {
-        let disk = Arc::clone(&node.machine.disk);
-        tokio::spawn(tiered::disturb(run.clone(), disk, stop.clone()));
-        tokio::spawn(tiered::offload(peers(8), stop.clone()));
+        tiered::begin((&run, &node, kind), peers(8), &stop);
     }
     faults::play(&run, &mut node, &clients).await;
     let end = async {
@@ -104,6 +113,7 @@ async fn live(seed: u64, witness: &Shared, kind: Kind) -> (SimRun, Vec<String>) 
         }
         let mut created = creating.await?;
         created.push(TOPIC.to_owned());
+        bucket.iter().for_each(|bucket| bucket.disturb(0));
         stop.cancel();
         for task in consuming {
             task.await?;
@@ -122,14 +132,21 @@ async fn live(seed: u64, witness: &Shared, kind: Kind) -> (SimRun, Vec<String>) 
             complain(witness, &format!("the clients do not come to an end; {group}"))
         }
     };
-    if is_tiered && tiered::files(&node).is_empty() {
-        return (run, complain(witness, "nothing was tiered"));
-    }
-    if let Some(fault) = is_tiered.then(|| tiered::fault_of_table(&node)).flatten() {
+    if is_tiered && let Some(fault) = fault_of_tier(&mut node, &admin, peers(9)).await {
         return (run, complain(witness, &fault));
     }
     run.trace.note(|| "end".to_owned());
     (run, missing)
+}
+
+/// What is wrong with the tier in the end. One in a bucket is read once more.
+async fn fault_of_tier(node: &mut Node, admin: &Peer, reader: Peer) -> Option<String> {
+    let Some(bucket) = node.bucket.clone() else {
+        return tiered::fault_in(&*node.machine.disk);
+    };
+    bucket::settle(node, &bucket, admin).await;
+    bucket::read_again(reader).await;
+    tiered::fault_in(&bucket)
 }
 
 /// Nothing is known of topics then.

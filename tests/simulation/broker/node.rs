@@ -8,6 +8,7 @@ use ottla::broker::{Broker, BrokerOptions};
 use ottla::env::sim::{SimDisk, SimMachine, SimRun};
 use ottla::env::{Disk, Env};
 use ottla::protocol::Service;
+use ottla::store::SimBucket;
 use ottla::types::NodeId;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +40,8 @@ pub(crate) struct Node {
     run: SimRun,
     name: String,
     options: BrokerOptions,
+    /// Where its tier is, if not where the settings say.
+    pub(crate) bucket: Option<SimBucket>,
     pub(crate) machine: SimMachine,
     broker: Option<Broker>,
     pub(crate) serving: Serving,
@@ -70,13 +73,17 @@ pub(crate) fn options(address: &str) -> BrokerOptions {
 impl Node {
     /// One that is alone, and runs.
     pub(crate) async fn start(run: &SimRun) -> Self {
-        Self::start_with(run, options(ADDRESS)).await
+        Self::start_with(run, options(ADDRESS), None).await
     }
 
-    /// The same, with other settings.
-    pub(crate) async fn start_with(run: &SimRun, options: BrokerOptions) -> Self {
+    /// The same, with other settings, and maybe a bucket for its tier.
+    pub(crate) async fn start_with(
+        run: &SimRun,
+        options: BrokerOptions,
+        bucket: Option<SimBucket>,
+    ) -> Self {
         let machine = run.machine("broker", BROKER);
-        let mut node = Self::new(run, "node", machine, options);
+        let mut node = Self { bucket, ..Self::new(run, "node", machine, options) };
         node.boot().await;
         node
     }
@@ -89,7 +96,7 @@ impl Node {
         options: BrokerOptions,
     ) -> Self {
         let (run, name, serving) = (run.clone(), name.to_owned(), Serving::default());
-        Self { run, name, options, machine, broker: None, serving, shared: None }
+        Self { run, name, options, bucket: None, machine, broker: None, serving, shared: None }
     }
 
     /// Gives it a tier that it shares with other nodes, before it runs.
@@ -120,7 +127,14 @@ impl Node {
         loop {
             self.note("boots");
             let env = self.env();
-            match Broker::start_on(env.clone(), self.options.clone()).await {
+            let (own, options) = (env.clone(), self.options.clone());
+            let store = self.bucket.as_ref();
+            let store = store.map(|one| one.of_process(own.clone(), self.machine.disk.stopped()));
+            let started = match store {
+                Some(store) => Broker::start_with_store(own, options, store).await,
+                None => Broker::start_on(own, options).await,
+            };
+            match started {
                 Ok(broker) => {
                     self.note("serves");
                     let (service, node) = (broker.service(), broker.node_id());
@@ -162,6 +176,23 @@ impl Node {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.power_cut(off).await;
+    }
+
+    /// Ends the process at one of its next requests to the bucket, which has an effect if it `applies`.
+    pub(crate) async fn kill_within_requests(&mut self, requests: u64, applies: bool) {
+        let Some(bucket) = self.bucket.clone() else { return };
+        bucket.stop_after(requests, applies);
+        for _ in 0..800 {
+            if bucket.has_stopped() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.note("is killed at a request");
+        self.machine.kill();
+        bucket.go_on();
+        self.end_process();
+        self.boot().await;
     }
 
     /// Ends the process, and starts it again after a while.

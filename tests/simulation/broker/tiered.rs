@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ottla::broker::BrokerOptions;
 use ottla::client::admin::NewTopic;
 use ottla::env::sim::{Fault, SimDisk, SimRandom, SimRun};
-use ottla::env::{Disk, OpenMode};
 use tokio_util::sync::CancellationToken;
 
 use super::clients::{Connected, Peer, TOPIC};
@@ -61,6 +60,19 @@ const FAULTS: [(&str, &str); 8] = [
     ("write", ".parquet"),
 ];
 
+/// Has what is committed copied now and then, and accesses fail where the tier is a folder.
+pub(super) fn begin(
+    (run, node, kind): (&SimRun, &Node, Kind),
+    peer: Peer,
+    stop: &CancellationToken,
+) {
+    if kind == Kind::Tiered {
+        let disk = Arc::clone(&node.machine.disk);
+        tokio::spawn(disturb(run.clone(), disk, stop.clone()));
+    }
+    tokio::spawn(offload(peer, stop.clone()));
+}
+
 /// Lets accesses to the tier fail, until it is told to stop.
 pub(crate) async fn disturb(run: SimRun, disk: Arc<SimDisk>, stop: CancellationToken) {
     let random = SimRandom::stream(run.seed, "faults of the tier");
@@ -73,7 +85,7 @@ pub(crate) async fn disturb(run: SimRun, disk: Arc<SimDisk>, stop: CancellationT
 }
 
 /// Has all that is committed copied now and then, until it is told to stop. What was said to be in the tier stays in it.
-pub(super) async fn offload(peer: Peer, stop: CancellationToken) {
+async fn offload(peer: Peer, stop: CancellationToken) {
     let Connected { client, .. } = peer.connect().await;
     let admin = client.admin();
     while !stop.is_cancelled() {
@@ -94,19 +106,39 @@ pub(super) async fn offload(peer: Peer, stop: CancellationToken) {
     }
 }
 
-/// The files of the first partition.
-pub(super) fn files(node: &Node) -> Vec<String> {
-    let folder = format!("/tier/topic={TOPIC}/partition=0");
-    node.machine.disk.names(folder.as_ref()).unwrap_or_default()
+/// What is wrong in the end, if something is.
+pub(super) fn fault_in(tier: &impl Objects) -> Option<String> {
+    if tier.names(&format!("topic={TOPIC}/partition=0")).is_empty() {
+        return Some("nothing was tiered".to_owned());
+    }
+    fault_of_table(tier)
+}
+
+/// What is in a tier, as somebody sees it who looks from outside.
+pub(super) trait Objects {
+    /// The names in a folder.
+    fn names(&self, folder: &str) -> Vec<String>;
+
+    /// What an object holds.
+    fn read(&self, path: &str) -> Option<Vec<u8>>;
+}
+
+impl Objects for SimDisk {
+    fn names(&self, folder: &str) -> Vec<String> {
+        self.names(&Path::new("/tier").join(folder)).unwrap_or_default()
+    }
+
+    fn read(&self, path: &str) -> Option<Vec<u8>> {
+        self.content(&Path::new("/tier").join(path), false).ok()
+    }
 }
 
 /// What is wrong with the Delta table of the topic, if something is: it has all its commits, and each file that it names is
 /// there. The topic keeps everything, so no file is deleted that a commit has named.
-pub(super) fn fault_of_table(node: &Node) -> Option<String> {
-    let disk = &node.machine.disk;
-    let topic = PathBuf::from(format!("/tier/topic={TOPIC}"));
-    let log = topic.join("_delta_log");
-    let commits = disk.names(&log).unwrap_or_default();
+pub(super) fn fault_of_table(tier: &impl Objects) -> Option<String> {
+    let topic = format!("topic={TOPIC}");
+    let log = format!("{topic}/_delta_log");
+    let commits = tier.names(&log);
     if commits.is_empty() {
         return Some("there is no Delta table".to_owned());
     }
@@ -115,9 +147,7 @@ pub(super) fn fault_of_table(node: &Node) -> Option<String> {
         if *name != format!("{version:020}.json") {
             return Some(format!("commit {version} of the Delta table is missing"));
         }
-        let file = disk.open(&log.join(name), OpenMode::Read).ok()?;
-        let mut bytes = vec![0; usize::try_from(file.len().ok()?).ok()?];
-        file.read_exact_at(&mut bytes, 0).ok()?;
+        let bytes = tier.read(&format!("{log}/{name}"))?;
         for line in String::from_utf8_lossy(&bytes).lines() {
             let Ok(action) = serde_json::from_str::<serde_json::Value>(line) else {
                 return Some(format!("commit {version} of the Delta table is not whole"));
@@ -132,7 +162,7 @@ pub(super) fn fault_of_table(node: &Node) -> Option<String> {
             }
         }
     }
-    let missing = named.iter().find(|path| !disk.exists(&topic.join(path)).unwrap_or(true));
+    let missing = named.iter().find(|path| tier.read(&format!("{topic}/{path}")).is_none());
     missing.map(|path| format!("the Delta table names {path}, which is not there"))
 }
 
