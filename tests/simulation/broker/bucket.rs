@@ -43,6 +43,8 @@ fn run(seed: u64, mutation: Option<Mutation>) -> Report {
 /// How long the tier may take to be complete once all is well: pauses after failures, and calls that were never answered.
 const CATCH_UP_MAX: Duration = Duration::from_secs(400);
 
+/// How long a copy is waited for while not all is well.
+const WRITE_ON_MAX: Duration = Duration::from_secs(5);
 /// How late a request is carried out at the latest.
 const LATE_MAX: Duration = Duration::from_secs(20);
 
@@ -133,6 +135,20 @@ async fn until(peer: &Peer, mut is_so: impl AsyncFnMut() -> Result<(), String>) 
             return peer.complain(&why);
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Writes and copies for a while, and nobody is killed any more: what a leader does not come to terms with by itself stays.
+pub(super) async fn write_on(peer: &Peer) {
+    let Connected { client, .. } = peer.connect().await;
+    let admin = client.admin();
+    for (count, partition) in (0..12).zip((0..PARTITIONS).cycle()) {
+        peer.send_one(&client, partition, &peer.value(count)).await;
+        // Whether it is there in time does not matter yet.
+        if let Ok(offload) = admin.offload(TOPIC).await {
+            let waited = admin.await_offload(TOPIC, &offload, |_done| Ok(()));
+            drop(tokio::time::timeout(WRITE_ON_MAX, waited).await);
+        }
     }
 }
 

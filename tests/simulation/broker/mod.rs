@@ -107,6 +107,9 @@ async fn live(seed: u64, witness: &Shared, kind: Kind) -> (SimRun, Vec<String>) 
         tiered::begin((&run, &node, kind), peers(8), &stop);
     }
     faults::play(&run, &mut node, &clients).await;
+    if bucket.is_some() {
+        bucket::write_on(&admin).await;
+    }
     let end = async {
         for task in producing {
             task.await?;
