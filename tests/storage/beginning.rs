@@ -178,12 +178,11 @@ fn the_epochs_and_producers_of_what_only_the_tier_has_survive_a_crash() {
     let end = log.log_end_offset();
     log.high_watermark().raise(end);
     log.delete_tiered_before(Offset(45)).unwrap();
-    let first = log.reader().closed_segments(end)[0].base_offset;
-    assert!(first > Offset(21), "{first}");
     let epochs = log.reader().epochs();
     drop(log);
     let (log, _) = reopen(&Env::real(), &path, config(), Offset(0)).unwrap();
-    assert_eq!(log.reader().local_start_offset(), first);
+    let start = log.reader().local_start_offset();
+    assert!(start > Offset(21), "{start}");
     assert_eq!(log.reader().epochs(), epochs);
     assert_eq!(epochs.iter().map(|one| one.epoch.0).collect::<Vec<_>>(), [EPOCH.0, 5]);
     assert!(log.reader().producer(ProducerId(4)).is_some());

@@ -46,7 +46,7 @@ impl Fetcher {
                 running.push(async move {
                     let patience = tokio::time::timeout(PATIENCE, self.begin(&asked));
                     let begun = patience.await.unwrap_or_else(|_elapsed| {
-                        Err(Error::timeout(&format!("the tier of {}", asked.name()), PATIENCE))
+                        Err(Error::timeout(format!("the tier of {}", asked.name()), PATIENCE))
                     });
                     (asked, begun)
                 });
