@@ -105,12 +105,7 @@ async fn sleep(duration: Duration, stop: &CancellationToken) -> bool {
 /// Rolls by age, deletes by age and size, forgets inactive producers.
 async fn clean(state: &Arc<BrokerState>, partition: &Arc<Partition>) {
     let now = state.env().clock.now();
-    let high_watermark = partition.high_watermark();
-    let cleaned = state.log_threads().run(partition, move |log| {
-        log.expire_producers(now);
-        log.maybe_roll(now)?;
-        log.apply_retention(now, high_watermark)
-    });
+    let cleaned = state.log_threads().run_on(partition, move |partition| partition.clean(now));
     match cleaned.await {
         Ok(deleted) if deleted.segments > 0 => tracing::info!(
             partition = %partition.name(),

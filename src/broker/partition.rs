@@ -90,6 +90,8 @@ pub(super) struct FetchRead {
     pub(super) high_watermark: Offset,
     pub(super) last_stable_offset: Offset,
     pub(super) log_start_offset: Offset,
+    /// Where the log starts on this disk.
+    pub(super) local_start_offset: Offset,
     /// Aborted transactions of the range, by first offset; filled for [`Isolation::Committed`].
     pub(super) aborted: Vec<AbortedTransaction>,
     /// Where the fetcher's log diverges from this one; there are no records then.
@@ -362,6 +364,7 @@ impl Partition {
             high_watermark,
             last_stable_offset,
             log_start_offset: self.reader.log_start_offset(),
+            local_start_offset: self.reader.local_start_offset(),
             aborted: Vec::new(),
             diverging: None,
             preferred: None,
@@ -391,7 +394,7 @@ impl Partition {
         );
         let read = match self.reader.read(request) {
             // Afterwards: the local start moves on.
-            Err(Error::OffsetOutOfRange { .. }) if self.is_in_tier(interest.fetch_offset) => {
+            Err(Error::OffsetOutOfRange { .. }) if self.reads_in_tier(interest.fetch_offset) => {
                 found.is_cold = true;
                 return Ok(found);
             }

@@ -209,11 +209,12 @@ fn interest(partition: &FetchPartition) -> FetchInterest {
 
 /// What the fetcher knows, as far as it says: a consumer says nothing, an old follower not everything.
 fn known(partition: &FetchPartition) -> FollowerView {
-    let log_start = match partition.log_start_offset {
-        0.. => Offset(partition.log_start_offset),
-        _ => FollowerView::UNASKED.log_start,
-    };
-    FollowerView { high_watermark: Offset(partition.high_watermark), log_start }
+    let or_unasked = |offset: i64| if offset < 0 { Offset(i64::MAX) } else { Offset(offset) };
+    FollowerView {
+        high_watermark: Offset(partition.high_watermark),
+        log_start: or_unasked(partition.log_start_offset),
+        local_start: or_unasked(partition.local_log_start_offset),
+    }
 }
 
 fn replica_id(request: &FetchRequest, version: i16) -> i32 {
@@ -351,12 +352,13 @@ fn is_enough(targets: &[Target], reads: &[Result<FetchRead>], limits: &Limits) -
 }
 
 /// Whether a follower is to be told of something else than records: of a high watermark that it can follow, or of a
-/// log that starts later.
+/// log that starts later, altogether or on this disk.
 fn is_news(interest: &FetchInterest, read: &FetchRead, fetcher: Fetcher) -> bool {
-    let FollowerView { high_watermark, log_start } = interest.known;
+    let FollowerView { high_watermark, log_start, local_start } = interest.known;
     matches!(fetcher, Fetcher::Follower(_))
         && (read.high_watermark.min(interest.fetch_offset) > high_watermark
-            || read.log_start_offset > log_start)
+            || read.log_start_offset > log_start
+            || read.local_start_offset.min(interest.fetch_offset) > local_start)
 }
 
 /// Reads from this disk, and what it has no more from the tier: the one place of a fetch that may wait for bytes.
@@ -495,6 +497,12 @@ fn partition_data(
             .then(|| read.aborted.iter().map(aborted).collect()),
         preferred_read_replica: read.preferred.map_or(-1, |node| node.0),
         records: Some(read.records),
+        local_log_start_offset: match limits.fetcher {
+            Fetcher::Follower(_) if target.interest.known.local_start != Offset(i64::MAX) => {
+                read.local_start_offset.0
+            }
+            _ => Offset::UNKNOWN.0,
+        },
         ..PartitionData::default()
     }
 }

@@ -8,6 +8,10 @@
 //! - `FOLLOW-2` the log is cut before the high watermark is taken that came with a divergence, and never after something
 //!   was copied in the same epoch (`ROLE-2`).
 //! - `FOLLOW-3` with `durability=fsync`, what was copied is synced before the next fetch says that it is there.
+//! - `FOLLOW-4` of a topic with a tier, a follower deletes what its leader does not have on its disk any more, and nothing
+//!   else: only the leader knows what the tier has.
+//! - `FOLLOW-5` a copy begins in the middle of a log only with what is known there of epochs and producers, which the tier has;
+//!   a crash leaves a copy that begins with it, or one that is empty.
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -18,7 +22,7 @@ use crate::config::Durability;
 #[cfg(feature = "sim")]
 use crate::env::sim::{Mutation, is_planted};
 use crate::error::{Error, ErrorCode, Result};
-use crate::log::EpochEnd;
+use crate::log::{Beginning, EpochEnd};
 use crate::machine::fetch_session::FollowerView;
 use crate::machine::replica::{FromLeader, Role, Truncation, TruncationRefusal};
 use crate::types::{LeaderEpoch, Offset, TimestampMs};
@@ -55,10 +59,20 @@ pub(in crate::broker) enum Cut {
 }
 
 /// What is done to the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+#[derive(Clone, Copy, Debug)]
+enum Way<'a> {
     To(Offset),
     StartOver(Offset),
+    Begin(&'a Beginning),
+}
+
+impl Way<'_> {
+    const fn end(self) -> Offset {
+        match self {
+            Self::To(end) | Self::StartOver(end) => end,
+            Self::Begin(beginning) => beginning.offset,
+        }
+    }
 }
 
 /// Lowers what the checkpoints say of a log.
@@ -72,6 +86,7 @@ impl Partition {
             return None;
         }
         let end = self.reader.log_end_offset();
+        let has_tier = standing.config.tier.is_enabled();
         Some(CopyPoint {
             epoch: standing.token.epoch(),
             end,
@@ -79,6 +94,11 @@ impl Partition {
             known: FollowerView {
                 high_watermark: self.high_watermark(),
                 log_start: self.reader.log_start_offset(),
+                local_start: if has_tier {
+                    self.reader.local_start_offset()
+                } else {
+                    FollowerView::UNASKED.local_start
+                },
             },
         })
     }
@@ -112,15 +132,19 @@ impl Partition {
             let effects = state.replica.appended(ledger.log.log_end_offset());
             let mut moved = self.publish(&mut state, &effects);
             appended?;
-            let (effects, log_start) = state.replica.heard(from);
+            let (effects, starts) = state.replica.heard(from);
             moved |= self.publish(&mut state, &effects);
             let copied = self.copied(&mut state);
             drop(state);
             if moved {
                 self.parking.wake(&self.key);
             }
-            if log_start > ledger.log.log_start_offset() {
-                ledger.log.delete_records_before(log_start, self.high_watermark())?;
+            if starts.log > ledger.log.log_start_offset() {
+                ledger.log.delete_records_before(starts.log, self.high_watermark())?;
+            }
+            // `FOLLOW-4`
+            if starts.local > self.reader.local_start_offset() {
+                ledger.log.delete_tiered_before(starts.local)?;
             }
             Ok(Some(copied))
         })
@@ -169,14 +193,39 @@ impl Partition {
             if is_planted(Mutation::KeepsDivergence) {
                 return Ok(Some(point.end));
             }
-            let truncation = self.check_cut(way)?;
-            let done = self.cut_log(ledger, way, truncation, lower);
-            if let Err(error) = &done {
-                tracing::error!(partition = %self.name, error = %error.chain(), "could not cut the log");
-                self.close(ErrorCode::KafkaStorageError);
-            }
-            done.map(Some)
+            self.go(ledger, way, lower).map(Some)
         })
+    }
+
+    /// Has the copy begin, empty, where its leader's tier ends and its leader's disk goes on, with what is known there.
+    /// Returns where; none when the copy, which stood at `point` when the leader was asked, stands elsewhere by now. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// What is known makes no sense, or the log could not be cut, which takes it offline.
+    pub(in crate::broker) fn begin(
+        &self,
+        point: &CopyPoint,
+        beginning: &Beginning,
+        lower: Lower<'_>,
+    ) -> Result<Option<Offset>> {
+        beginning.check()?;
+        self.with_ledger(|ledger| {
+            if !self.stands_at(ledger, point) || beginning.offset <= point.end {
+                return Ok(None);
+            }
+            self.go(ledger, Way::Begin(beginning), lower).map(Some)
+        })
+    }
+
+    fn go(&self, ledger: &mut Ledger, way: Way<'_>, lower: Lower<'_>) -> Result<Offset> {
+        let truncation = self.check_cut(way)?;
+        let done = self.cut_log(ledger, way, truncation, lower);
+        if let Err(error) = &done {
+            tracing::error!(partition = %self.name, error = %error.chain(), "could not cut the log");
+            self.close(ErrorCode::KafkaStorageError);
+        }
+        done
     }
 
     /// `FOLLOW-1`
@@ -191,8 +240,8 @@ impl Partition {
             && self.standing.load().closed.is_none()
     }
 
-    fn check_cut(&self, way: Way) -> Result<Truncation> {
-        let (Way::To(end) | Way::StartOver(end)) = way;
+    fn check_cut(&self, way: Way<'_>) -> Result<Truncation> {
+        let end = way.end();
         let state = self.state();
         let refused = |refusal: TruncationRefusal| {
             let name = &self.name;
@@ -216,7 +265,7 @@ impl Partition {
     fn cut_log(
         &self,
         ledger: &mut Ledger,
-        way: Way,
+        way: Way<'_>,
         truncation: Truncation,
         lower: Lower<'_>,
     ) -> Result<Offset> {
@@ -225,6 +274,10 @@ impl Partition {
             (Way::StartOver(start), _) => {
                 lower(Offset::ZERO)?;
                 log.restart_at(start)?
+            }
+            (Way::Begin(beginning), _) => {
+                lower(Offset::ZERO)?;
+                log.begin_at(beginning)?
             }
             (Way::To(end), Truncation::Clean) => {
                 lower(end)?;

@@ -99,6 +99,8 @@ impl Partition {
                 leader_end,
                 log_start: Some(interest.known.log_start)
                     .filter(|start| *start != FollowerView::UNASKED.log_start),
+                local_start: Some(interest.known.local_start)
+                    .filter(|start| *start != FollowerView::UNASKED.local_start),
             };
             self.follower_fetched(token, &fetch, now)?;
             read.high_watermark = self.high_watermark();

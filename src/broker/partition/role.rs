@@ -139,6 +139,7 @@ impl Partition {
         let mut state = self.state();
         // Nothing is appended from here on until the new token is handed out, even if this fails.
         ledger.token = Token::NONE;
+        self.forget_tier_in(&mut ledger.log);
         let mut epoch_start = Offset::ZERO;
         if let Some(epoch) = Token::of(self.node_id, assignment.state).leads() {
             // The epoch starts here, and not with its first record: a follower that asks where an older one

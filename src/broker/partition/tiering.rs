@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::Partition;
+use super::role::Ledger;
 use crate::broker::tier::{ColdFiles, ColdRead, ColdWant, TierReader, TieredPartition};
 use crate::config::{TopicConfig, TopicTier};
 use crate::error::{Error, ErrorCode, Result};
+use crate::log::{Deleted, Log};
 use crate::machine::tier::Manifest;
 use crate::types::{LeaderEpoch, Offset, TimestampMs};
 
@@ -37,6 +39,11 @@ impl Partition {
         offset >= self.reader.log_start_offset() && offset < self.reader.local_start_offset()
     }
 
+    /// Whether this broker reads an offset in the tier: it leads. A consumer goes to the leader when a follower has nothing.
+    pub(super) fn reads_in_tier(&self, offset: Offset) -> bool {
+        self.is_in_tier(offset) && self.standing.load().leads(&self.name).is_ok()
+    }
+
     /// The first offset that the tier does not have; none without a tier, and while it is not known here.
     pub(in crate::broker) fn pending_upload(&self) -> Option<Offset> {
         let start = self.reader.log_start_offset();
@@ -50,26 +57,116 @@ impl Partition {
         }
     }
 
-    /// Hears of another manifest, to be read from here on; none once nobody looks after the tier here any more. Retention may
-    /// delete what it names. Waits for whoever writes to the log.
+    /// Makes a manifest known that the leader of an epoch has read, to readers only. What a leader of an earlier epoch has
+    /// read says nothing.
+    pub(in crate::broker) fn show_tier(&self, epoch: LeaderEpoch, manifest: Option<&Manifest>) {
+        let _unturned = self.state();
+        if self.standing.load().token.leads() == Some(epoch)
+            && let Some(tier) = self.tier()
+        {
+            tier.publish(manifest);
+        }
+    }
+
+    /// Hears of another manifest, which the leader of an epoch wrote, to be read from here on: retention may delete what it
+    /// names. It changes nothing once another epoch has begun: whoever led in between may have changed the tier. Waits for
+    /// whoever writes to the log.
     ///
     /// # Errors
     ///
     /// When the log is closed.
-    pub(in crate::broker) fn publish_tier(&self, manifest: Option<&Manifest>) -> Result<()> {
+    pub(in crate::broker) fn publish_tier(
+        &self,
+        epoch: LeaderEpoch,
+        manifest: &Manifest,
+    ) -> Result<()> {
         // Readers first: what is deleted here must be found there.
-        if let Some(tier) = self.tier() {
-            tier.publish(manifest);
-        }
-        let content = manifest.map(Manifest::content);
-        let range = content.and_then(|content| content.start_offset().zip(content.end_offset()));
-        self.with_log(|log| {
-            match range {
+        self.show_tier(epoch, Some(manifest));
+        let content = manifest.content();
+        self.with_ledger(|Ledger { log, token }| {
+            if token.leads() != Some(epoch) {
+                return Ok(());
+            }
+            match content.start_offset().zip(content.end_offset()) {
                 Some((start, end)) => log.set_tiered(start, end),
-                None => log.forget_tiered(),
+                None => {
+                    log.forget_tiered();
+                    // Whoever deleted all of it could not save where the log starts.
+                    let start = self.reader.local_start_offset();
+                    if log.log_start_offset() < start {
+                        let partition = &self.name;
+                        tracing::warn!(%partition, %start, "the tier has nothing any more: the log starts here");
+                        log.raise_log_start(start);
+                    }
+                }
             }
             Ok(())
         })
+    }
+
+    /// Nobody looks after the tier here any more.
+    ///
+    /// # Errors
+    ///
+    /// When the log is closed.
+    pub(in crate::broker) fn forget_tier(&self) -> Result<()> {
+        self.with_ledger(|ledger| {
+            self.forget_tier_in(&mut ledger.log);
+            Ok(())
+        })
+    }
+
+    /// The same, for whoever has the log: what is known of the tier ends with the epoch in which it was learnt.
+    pub(super) fn forget_tier_in(&self, log: &mut Log) {
+        if let Some(tier) = self.tier() {
+            tier.publish(None);
+        }
+        log.forget_tiered();
+    }
+
+    /// Has the log start later, as the leader of an epoch decides by the limits of the whole.
+    ///
+    /// # Errors
+    ///
+    /// When the log is closed.
+    pub(in crate::broker) fn raise_log_start(
+        &self,
+        epoch: LeaderEpoch,
+        start: Offset,
+    ) -> Result<()> {
+        self.with_ledger(|Ledger { log, token }| {
+            if token.leads() == Some(epoch) {
+                log.raise_log_start(start);
+            }
+            Ok(())
+        })?;
+        self.parking.wake(&self.key);
+        Ok(())
+    }
+
+    /// Retention on this disk: by the limits where this broker leads, or there is no tier; otherwise as its leader did. Also rolls
+    /// by age, and forgets producers that were silent. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// Those of the log.
+    pub(in crate::broker) fn clean(&self, now: TimestampMs) -> Result<Deleted> {
+        let before = self.reader.local_start_offset();
+        let deleted = self.with_ledger(|Ledger { log, token }| {
+            log.expire_producers(now);
+            log.maybe_roll(now)?;
+            // That of this epoch.
+            let high_watermark = self.high_watermark();
+            match token.leads() {
+                Some(_) => log.apply_retention(now, high_watermark),
+                None => log.apply_retention_as_follower(now, high_watermark),
+            }
+        });
+        if self.config().tier.is_enabled() && self.reader.local_start_offset() > before {
+            // Followers delete what the leader has deleted.
+            self.parking.wake(&self.key);
+        }
+        deleted
     }
 
     /// The tier with the files that it has, as far as is known here.

@@ -13,7 +13,10 @@
 //!   time, unless the metadata changes.
 //! - `FETCHER-3` nothing that is to be copied waits for an answer about others: when something is added while the leader
 //!   has nothing to tell, the question is asked anew.
-//! - `FETCHER-4` where a copy stands changes only by an answer, or with its assignment; the leader knows the rest.
+//! - `FETCHER-4` where a copy stands changes only by an answer, or with its assignment; the leader knows the rest. One that
+//!   begins in the middle of a log is left out until it has ([`beginning`]).
+
+mod beginning;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -104,6 +107,8 @@ struct Shared {
     stirred: BTreeSet<PartitionKey>,
     /// What is left out, and until when.
     left_out: BTreeSet<(Instant, PartitionKey)>,
+    /// What is left out because its copy begins in the middle: waiting for its turn, or, without a question, under way.
+    beginning: BTreeMap<PartitionKey, Option<Asked>>,
     /// Where the leader is reached; none when it is not registered.
     address: Option<String>,
 }
@@ -119,6 +124,7 @@ impl Shared {
         }
         for key in std::mem::take(&mut self.stirred) {
             let assigned = self.assigned.get(&key);
+            let assigned = assigned.filter(|_| !self.beginning.contains_key(&key));
             match assigned.and_then(|assigned| Some((assigned, assigned.asked(key, now)?))) {
                 Some((assigned, _)) if pause.is_some() && assigned.is_throttled() => {
                     session.forget(&key);
@@ -163,6 +169,8 @@ pub(super) struct Fetcher {
     parts: FetcherParts,
     shared: Mutex<Shared>,
     changed: Notify,
+    /// Something is to begin.
+    begins: Notify,
     stop: CancellationToken,
 }
 
@@ -173,13 +181,15 @@ enum Outcome {
     Syncs(oneshot::Receiver<()>),
     /// The leader must say where its log starts and ends.
     OutOfRange,
+    /// The leader has only in its tier what would come next.
+    InTier,
     Failed(Error),
 }
 
 impl Fetcher {
     pub(super) fn new(leader: NodeId, parts: FetcherParts, stop: CancellationToken) -> Arc<Self> {
-        let (shared, changed) = (Mutex::default(), Notify::new());
-        Arc::new(Self { leader, parts, shared, changed, stop })
+        let (shared, changed, begins) = (Mutex::default(), Notify::new(), Notify::new());
+        Arc::new(Self { leader, parts, shared, changed, begins, stop })
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
@@ -263,6 +273,7 @@ impl Fetcher {
             biased;
             () = self.stop.cancelled() => {}
             () = fetching => {}
+            () = self.begin_copies() => {}
         }
     }
 
@@ -341,6 +352,7 @@ impl Fetcher {
             let is_new = |key: &PartitionKey| {
                 shared.assigned.get(key).is_some_and(|assigned| {
                     assigned.not_before.is_none()
+                        && !shared.beginning.contains_key(key)
                         && assigned.partition.copy_point().is_some()
                         && !session.wanted(key).is_some_and(|one| one.is_about(&assigned.partition))
                 })
@@ -368,6 +380,7 @@ impl Fetcher {
             match outcome {
                 Outcome::Failed(error) => self.failed(&asked, &error),
                 Outcome::Syncs(synced) => syncs.push(synced),
+                Outcome::InTier => self.want_beginning(asked),
                 Outcome::Done | Outcome::OutOfRange => {}
             }
         }
@@ -390,6 +403,7 @@ impl Fetcher {
             }
             ErrorCode::None => self.copy(asked, data).await,
             ErrorCode::OffsetOutOfRange => return Outcome::OutOfRange,
+            ErrorCode::OffsetMovedToTieredStorage => return Outcome::InTier,
             code => Err(Error::kafka(code, format!("the leader does not give {}", asked.name()))),
         };
         taken.unwrap_or_else(Outcome::Failed)
@@ -399,11 +413,14 @@ impl Fetcher {
         let from = FromLeader {
             high_watermark: Offset(data.high_watermark),
             log_start: Offset(data.log_start_offset),
+            local_start: (data.local_log_start_offset >= 0)
+                .then_some(Offset(data.local_log_start_offset)),
         };
         let records = data.records.unwrap_or_default().into_bytes();
         let known = asked.point.known;
         let is_news = from.high_watermark.min(asked.point.end) > known.high_watermark
-            || from.log_start > known.log_start;
+            || from.log_start > known.log_start
+            || from.local_start.is_some_and(|start| start.min(asked.point.end) > known.local_start);
         if asked.partition.is_follower_throttled() {
             self.parts.throttles.follower.record(records.len(), self.parts.env.clock.monotonic());
         }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::fetcher::FetcherParts;
 use crate::broker::parking::PartitionKey;
 use crate::broker::partition::{CopyPoint, Partition};
-use crate::machine::fetch_session::{FetchSessionHandler, SessionPart};
+use crate::machine::fetch_session::{FetchSessionHandler, FollowerView, SessionPart};
 use crate::protocol::messages::fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, ForgottenTopic, PartitionData,
     ReplicaState,
 };
-use crate::types::{PartitionIndex, TopicPartition};
+use crate::types::{Offset, PartitionIndex, TopicPartition};
 
 /// What a follower asks its leader for.
 pub(super) type Session = FetchSessionHandler<PartitionKey, Asked>;
@@ -53,6 +53,10 @@ impl Asked {
             log_start_offset: known.log_start.0,
             partition_max_bytes: max_bytes,
             high_watermark: known.high_watermark.0,
+            local_log_start_offset: match known.local_start {
+                start if start == FollowerView::UNASKED.local_start => Offset::UNKNOWN.0,
+                start => start.0,
+            },
             ..FetchPartition::default()
         }
     }

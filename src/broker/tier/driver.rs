@@ -115,6 +115,13 @@ impl Driver {
             }
         }
         self.forget().await;
+        // What is on its way to the store is there or not when the files of a deleted topic are looked for.
+        let (running, stop) = (&mut self.running, &self.stop);
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = async { while running.next().await.is_some() {} } => {}
+        }
         if self.is_removed() && self.is_empty() {
             self.tier.set_clear();
         }
@@ -122,8 +129,7 @@ impl Driver {
 
     /// Nobody looks after the tier here any more.
     async fn forget(&mut self) {
-        self.tier.publish(None);
-        self.on_partition(|partition| partition.publish_tier(None)).await;
+        self.on_partition(Partition::forget_tier).await;
     }
 
     /// Whether there is something to do here, now or later.
@@ -177,8 +183,8 @@ impl Driver {
         let led = self.partition.check_leader().is_ok().then(|| self.partition.leader_epoch());
         if led != self.led {
             self.led = led;
+            // With the epoch, the partition has forgotten what was known of its tier.
             (self.published, self.claimed, self.fenced) = (None, None, None);
-            self.forget().await;
             let event = led.map_or(Event::Resign, |leader_epoch| {
                 Event::Lead(Claim {
                     leader_epoch,
@@ -232,7 +238,8 @@ impl Driver {
         }
         let tiered = self.machine.manifest().and_then(|manifest| manifest.content().end_offset());
         let tiered = tiered.unwrap_or(log_start);
-        let in_tier = segments.iter().filter(|segment| segment.end_offset <= tiered);
+        // Segments end elsewhere than files where another broker led: what the tier has a part of is not counted twice.
+        let in_tier = segments.iter().filter(|segment| segment.base_offset < tiered);
         let in_tier: u64 = in_tier.map(|segment| segment.size_bytes).sum();
         let mut closed: Vec<ClosedSegment> = segments
             .iter()
@@ -282,31 +289,14 @@ impl Driver {
             return;
         }
         self.published = version;
-        let Some(manifest) = manifest else { return self.tier.publish(None) };
-        if !is_claimed || self.is_removed() {
-            return self.tier.publish(Some(manifest));
-        }
-        let manifest = manifest.clone();
-        let reader = self.partition.reader();
-        let local_start = reader.local_start_offset();
-        // Whoever deleted all of it could not save where the log starts.
-        let is_lost =
-            manifest.content().files.is_empty() && reader.log_start_offset() < local_start;
-        if is_lost {
-            let partition = self.partition.name();
-            tracing::warn!(%partition, start = local_start.0, "the tier has nothing any more: the log starts here");
-        }
-        self.on_partition(move |partition| {
-            partition.publish_tier(Some(&manifest))?;
-            if is_lost {
-                partition.with_log(|log| {
-                    log.raise_log_start(local_start);
-                    Ok(())
-                })?;
+        let Some(epoch) = self.led else { return };
+        match manifest {
+            Some(manifest) if is_claimed && !self.is_removed() => {
+                let manifest = manifest.clone();
+                self.on_partition(move |partition| partition.publish_tier(epoch, &manifest)).await;
             }
-            Ok(())
-        })
-        .await;
+            _ => self.partition.show_tier(epoch, manifest),
+        }
     }
 
     fn on_partition(
@@ -341,12 +331,9 @@ impl Driver {
             Effect::RaiseLogStart(start) => {
                 let partition = self.partition.name();
                 tracing::info!(%partition, start = start.0, "what lies before is too old or too much");
-                let raised = self.on_partition(move |partition| {
-                    partition.with_log(|log| {
-                        log.raise_log_start(start);
-                        Ok(())
-                    })
-                });
+                let Some(epoch) = self.led else { return };
+                let raised =
+                    self.on_partition(move |partition| partition.raise_log_start(epoch, start));
                 return raised.await;
             }
             // See `publish`.
@@ -508,8 +495,9 @@ fn check_complete(manifest: &Manifest, partition: &Partition) -> Result<()> {
     Err(Error::kafka(ErrorCode::KafkaStorageError, context))
 }
 
-/// Fails when the log is not the one that the files were made of: of the only replica, that is one whose disk was lost or
-/// replaced. What the tier has of it is all there is, and must not be taken for that of a history that nobody chose.
+/// Fails when the log is not the one that the files were made of: it is that of the only replica, whose disk was lost or
+/// replaced, or of one that was elected although it lacks what was committed. What the tier has may be all there is, and must
+/// not be taken for that of a history that nobody chose. A copy that began in the middle has the epochs of all before.
 fn check_same(manifest: &Manifest, partition: &Partition) -> Result<()> {
     let reader = partition.reader();
     let log = LogView {
@@ -523,7 +511,8 @@ fn check_same(manifest: &Manifest, partition: &Partition) -> Result<()> {
     let (name, end, file_end) = (partition.name(), log.log_end, file.end_offset);
     let context = format!(
         "the log of {name}, which ends at offset {end}, is not the one whose records up to {file_end} the tier has: its directory \
-         was lost or replaced. Nothing is copied or deleted. Bring back the directory; or give up what the tier has, by \
+         was lost or replaced, or it leads without records that were committed, after an unclean election. Nothing is copied or deleted. \
+         Bring back the directory, or have a replica lead that has them; or give up what the tier has, by \
          remote.storage.enable=false with remote.log.delete.on.disable=true"
     );
     Err(Error::kafka(ErrorCode::KafkaStorageError, context))

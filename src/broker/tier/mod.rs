@@ -18,6 +18,7 @@
 //! - `TIERING-3` A tier that lacks what only it can have is left alone, and nothing is deleted for its sake.
 //! - `TIERING-4` Nobody who produces waits for a store.
 
+mod beginning;
 mod driver;
 mod objects;
 mod partition;
@@ -51,7 +52,9 @@ use crate::config::TierConfig;
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::store::{CloudStore, FolderStore, Location, Store};
+use crate::types::{TopicId, TopicPartition};
 
+pub(super) use beginning::find_beginning;
 pub(super) use partition::TieredPartition;
 pub(super) use reading::{ColdFiles, ColdRead, ColdWant, TierReader};
 
@@ -156,9 +159,10 @@ async fn manage(state: &Arc<BrokerState>, store: &Arc<dyn Store>, stop: &Cancell
         uploads: Semaphore::new(1),
         folder: state.partitions().storage().path().join(FOLDER),
     });
-    let mut running: JoinSet<PartitionKey> = JoinSet::new();
+    let mut running: JoinSet<(PartitionKey, TopicPartition)> = JoinSet::new();
     let mut driven: BTreeMap<PartitionKey, Arc<TieredPartition>> = BTreeMap::new();
     let (mut purge_is_due, mut purge_failures) = (true, 0_u32);
+    let mut ended: BTreeMap<TopicId, Arc<str>> = BTreeMap::new();
     while !stop.is_cancelled() {
         for partition in state.partitions().all() {
             let Some(tier) = partition.tier() else { continue };
@@ -170,8 +174,11 @@ async fn manage(state: &Arc<BrokerState>, store: &Arc<dyn Store>, stop: &Cancell
         }
         if purge_is_due {
             let busy: BTreeSet<_> = driven.keys().map(|(topic, _)| *topic).collect();
-            match purge::purge(state, store, &busy).await {
-                Ok(()) => (purge_is_due, purge_failures) = (false, 0),
+            match purge::purge(state, store, &busy, &ended).await {
+                Ok(()) => {
+                    (purge_is_due, purge_failures) = (false, 0);
+                    ended.retain(|topic, _| busy.contains(topic));
+                }
                 Err(error) => {
                     if purge_failures.is_power_of_two() || purge_failures == 0 {
                         tracing::warn!(error = %error.chain(), "the files of deleted topics stay in the tier for now");
@@ -184,9 +191,10 @@ async fn manage(state: &Arc<BrokerState>, store: &Arc<dyn Store>, stop: &Cancell
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
-            Some(ended) = running.join_next(), if !running.is_empty() => {
-                if let Ok(key) = ended {
+            Some(gone) = running.join_next(), if !running.is_empty() => {
+                if let Ok((key, name)) = gone {
                     driven.remove(&key);
+                    ended.insert(key.0, Arc::clone(&name.topic));
                     purge_is_due = true;
                 }
             }
@@ -201,7 +209,7 @@ async fn drive(
     partition: Arc<Partition>,
     tier: Arc<TieredPartition>,
     stop: CancellationToken,
-) -> PartitionKey {
+) -> (PartitionKey, TopicPartition) {
     let (key, name) = (partition.key(), partition.name().clone());
     let driver = Driver::new(shared, partition, Arc::clone(&tier), stop.clone());
     if AssertUnwindSafe(driver.run()).catch_unwind().await.is_err() {
@@ -209,5 +217,5 @@ async fn drive(
         tier.set_failure(Some("tiering panicked; the broker has to be restarted"));
         stop.cancelled().await;
     }
-    key
+    (key, name)
 }

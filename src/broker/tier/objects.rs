@@ -135,9 +135,15 @@ fn topic_path(id: TopicId) -> String {
     format!("{TOPICS}/{}{EXTENSION}", hex(id))
 }
 
+impl TopicEntry {
+    pub(super) fn new(topic: &str, topic_id: TopicId) -> Self {
+        Self { format: FORMAT, topic: topic.to_owned(), topic_id }
+    }
+}
+
 /// Notes that a topic has files, so that they are found when it is gone.
 pub(super) async fn note_topic(store: &dyn Store, topic: &str, id: TopicId) -> Result<()> {
-    let entry = TopicEntry { format: FORMAT, topic: topic.to_owned(), topic_id: id };
+    let entry = TopicEntry::new(topic, id);
     store.create(&topic_path(id), seal(&entry)?).await.map(drop)
 }
 
@@ -150,7 +156,11 @@ pub(super) async fn is_noted(store: &dyn Store, id: TopicId) -> Result<bool> {
 pub(super) async fn topics(store: &dyn Store) -> Result<Vec<TopicEntry>> {
     let mut found = Vec::new();
     for object in store.list(TOPICS).await? {
-        found.push(read(store, &object.path, FORMAT).await?);
+        match read(store, &object.path, FORMAT).await {
+            // Another broker has removed it meanwhile.
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            entry => found.push(entry?),
+        }
     }
     Ok(found)
 }

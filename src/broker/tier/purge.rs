@@ -4,7 +4,7 @@
 //! know was deleted, if what it knows is not old: it waits for a change of its own to take effect here, after it looked
 //! into the store. And if its log is not on this disk: the log of an unknown topic says that it is the metadata that was lost.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::driver::is_of;
@@ -19,13 +19,19 @@ use crate::types::TopicId;
 
 const BARRIER_TIMEOUT_MS: i32 = 30_000;
 
-/// Deletes the files of deleted topics, but for those in `busy`: somebody may still write some.
+/// Deletes the files of deleted topics, but for those in `busy`: somebody may still write some. What was led here until just
+/// now (`led`) is looked for in any case: another broker, which knew of the deletion before, may have removed the topic
+/// from the store before the last of its files came.
 pub(super) async fn purge(
     state: &Arc<BrokerState>,
     store: &Arc<dyn Store>,
     busy: &BTreeSet<TopicId>,
+    led: &BTreeMap<TopicId, Arc<str>>,
 ) -> Result<()> {
     let mut gone = topics(&**store).await?;
+    let noted: BTreeSet<TopicId> = gone.iter().map(|one| one.topic_id).collect();
+    let others = led.iter().filter(|(id, _)| !noted.contains(id));
+    gone.extend(others.map(|(id, topic)| TopicEntry::new(topic, *id)));
     let is_gone = |state: &BrokerState, one: &TopicEntry| {
         // A change that is being applied closes the partitions before the image is another one.
         let is_known = state.image().topic_by_id(one.topic_id).is_some();

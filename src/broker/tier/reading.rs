@@ -28,7 +28,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::log::AbortedTransaction;
 use crate::machine::tier::{FileEntry, Manifest};
 use crate::record::Batch;
-use crate::tier::{GroupExtent, Source, TierFile};
+use crate::tier::{AtEnd, GroupExtent, Source, TierFile};
 use crate::types::{LeaderEpoch, Offset, TimestampMs, TopicPartition};
 
 /// How many groups are made at a time.
@@ -238,31 +238,10 @@ impl TierReader {
 }
 
 impl Inner {
-    /// Opens a file by what its end says.
+    /// Opens a file, to read batches from.
     async fn open(&self, wanted: &Wanted) -> Result<OpenFile> {
-        let size = wanted.entry.file_bytes;
-        let mut parts = vec![wanted.get(size.saturating_sub(TAIL_BYTES)..size).await?];
-        for _ in 0..ROUNDS_MAX {
-            let source = Arc::new(Parts::new(size, parts.clone()));
-            let (path, read) = (wanted.name(), Arc::clone(&source));
-            let opened = blocking(&self.threads, move || {
-                let file = TierFile::open(path, read)?;
-                let aborted = file.aborted()?;
-                Ok(OpenFile {
-                    file: file.with_source(Arc::new(Parts::new(size, Vec::new()))),
-                    aborted,
-                })
-            });
-            match (opened.await, source.missing()) {
-                (Err(_), Some(missing)) => parts.push(wanted.get(missing).await?),
-                (opened, _) => {
-                    let opened = opened?;
-                    wanted.check(&opened.file)?;
-                    return Ok(opened);
-                }
-            }
-        }
-        Err(Error::corrupt(wanted.name(), 0, "what is at its end does not say where the rest is"))
+        let (file, aborted) = look(&self.threads, wanted, TierFile::aborted).await?;
+        Ok(OpenFile { file, aborted })
     }
 
     /// Makes the batches of a group.
@@ -302,6 +281,47 @@ impl Inner {
         while self.room.available_permits() < count as usize && self.groups.drop_oldest() {}
         Arc::clone(&self.room).acquire_many_owned(count).await.map_err(|_closed| closed())
     }
+}
+
+/// What is known at the end of a file.
+///
+/// # Errors
+///
+/// As [`TierReader::read`].
+pub(super) async fn at_end(
+    threads: &Threads,
+    files: &ColdFiles,
+    entry: &FileEntry,
+) -> Result<AtEnd> {
+    look(threads, &Wanted::new(files, entry), TierFile::at_end).await.map(|(_, end)| end)
+}
+
+/// Opens a file by what its end says, and takes something more from there. Nothing of it is kept in memory.
+async fn look<R: Send + 'static>(
+    threads: &Threads,
+    wanted: &Wanted,
+    take: fn(&TierFile) -> Result<R>,
+) -> Result<(TierFile, R)> {
+    let size = wanted.entry.file_bytes;
+    let mut parts = vec![wanted.get(size.saturating_sub(TAIL_BYTES)..size).await?];
+    for _ in 0..ROUNDS_MAX {
+        let source = Arc::new(Parts::new(size, parts.clone()));
+        let (path, read) = (wanted.name(), Arc::clone(&source));
+        let opened = blocking(threads, move || {
+            let file = TierFile::open(path, read)?;
+            let taken = take(&file)?;
+            Ok((file.with_source(Arc::new(Parts::new(size, Vec::new()))), taken))
+        });
+        match (opened.await, source.missing()) {
+            (Err(_), Some(missing)) => parts.push(wanted.get(missing).await?),
+            (opened, _) => {
+                let opened = opened?;
+                wanted.check(&opened.0)?;
+                return Ok(opened);
+            }
+        }
+    }
+    Err(Error::corrupt(wanted.name(), 0, "what is at its end does not say where the rest is"))
 }
 
 impl ColdFiles {

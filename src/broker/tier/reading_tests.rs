@@ -258,7 +258,7 @@ impl Fixture {
     }
 
     fn publish(&self) {
-        self.partition.publish_tier(Some(&self.manifest)).unwrap();
+        self.partition.publish_tier(self.partition.leader_epoch(), &self.manifest).unwrap();
     }
 
     fn retain(&self) {
@@ -364,7 +364,7 @@ async fn nothing_is_deleted_that_the_tier_is_not_known_to_have() {
     assert_eq!(starts(&fixture), (Offset::ZERO, end));
     assert_eq!(fixture.reader().segment_count(), segments - 2);
     assert_eq!(fixture.reader().epoch_of(Offset::ZERO), Some(LeaderEpoch(0)), "epochs stay");
-    fixture.partition.publish_tier(None).unwrap();
+    fixture.partition.forget_tier().unwrap();
     fixture.retain();
     assert_eq!(starts(&fixture), (Offset::ZERO, end));
     let tier = fixture.cold(1 << 20);
@@ -392,7 +392,7 @@ async fn a_log_still_starts_in_the_tier_after_a_restart() {
         let starts = (reader.log_start_offset(), reader.local_start_offset());
         assert_eq!(starts, (deleted, local));
         assert_eq!(reader.epochs(), epochs);
-        again.publish_tier(Some(&fixture.manifest)).unwrap();
+        again.publish_tier(again.leader_epoch(), &fixture.manifest).unwrap();
         assert_eq!(reader.log_start_offset(), deleted);
         let ended = reader.log_end_offset();
         let again = Fixture {
@@ -515,7 +515,7 @@ async fn a_hole_is_reported_and_not_taken_for_the_end() {
     let mut manifest = Manifest::default();
     let claim = Claim { leader_epoch: LeaderEpoch(9), broker: NodeId(1), token: "t".to_owned() };
     manifest.apply(&manifest.next(&claim, Delta::default()).unwrap()).unwrap();
-    fixture.partition.publish_tier(Some(&manifest)).unwrap();
+    fixture.partition.publish_tier(fixture.partition.leader_epoch(), &manifest).unwrap();
     let error = fixture.read(&fixture.cold(1 << 20), 0, 1).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::KafkaStorageError);
     assert!(error.to_string().contains("neither on this disk nor in the tier"), "{error}");

@@ -82,12 +82,17 @@ pub struct FollowerView {
     pub high_watermark: Offset,
     /// Where the log starts.
     pub log_start: Offset,
+    /// Where the log starts on the leader's disk. Only who has a tier asks for it.
+    pub local_start: Offset,
 }
 
 impl FollowerView {
     /// The fetcher does not ask for any of it.
-    pub const UNASKED: Self =
-        Self { high_watermark: Offset(i64::MAX), log_start: Offset(i64::MAX) };
+    pub const UNASKED: Self = Self {
+        high_watermark: Offset(i64::MAX),
+        log_start: Offset(i64::MAX),
+        local_start: Offset(i64::MAX),
+    };
 }
 
 /// A request, as far as its session is concerned.

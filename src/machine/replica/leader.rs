@@ -34,6 +34,8 @@ pub struct FollowerFetch {
     pub leader_end: Offset,
     /// Where the follower's log starts, as far as it says.
     pub log_start: Option<Offset>,
+    /// Where it starts on its disk, if it has a tier and says so.
+    pub local_start: Option<Offset>,
 }
 
 /// Why a follower's fetch says nothing about its log.
@@ -65,6 +67,8 @@ struct Follower {
     was_caught_up: bool,
     /// Where its log starts, as far as it said.
     log_start: Option<Offset>,
+    /// Where it starts on its disk.
+    local_start: Option<Offset>,
 }
 
 impl Follower {
@@ -174,6 +178,7 @@ impl Leader {
         follower.fetched_at = Some(now);
         follower.broker_epoch = Some(fetch.broker_epoch);
         follower.log_start = fetch.log_start.or(follower.log_start);
+        follower.local_start = fetch.local_start.or(follower.local_start);
         let starts_at = self.epoch_start;
         #[cfg(any(test, feature = "sim"))]
         let starts_at =
@@ -239,7 +244,9 @@ impl Leader {
         let reads = |id: NodeId| {
             let follower = self.followers.get(&id)?;
             let end = follower.end.filter(|end| *end >= offset)?;
-            let has = follower.log_start.is_some_and(|start| start <= offset);
+            // What only the tier has, the leader reads there.
+            let start = follower.local_start.max(follower.log_start);
+            let has = start.is_some_and(|start| start <= offset);
             let is_in_sync = self.isr.committed().contains(&id) && follower.registered.is_some();
             (has && is_in_sync).then_some((end, follower.caught_up_at, id))
         };

@@ -175,6 +175,21 @@ pub struct FromLeader {
     pub high_watermark: Offset,
     /// Where its log starts.
     pub log_start: Offset,
+    /// Where its log starts on its disk, if it has a tier and says so.
+    pub local_start: Option<Offset>,
+}
+
+/// Where the log of a follower starts, by what its leader tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Starts {
+    /// Altogether.
+    pub log: Offset,
+    /// On this disk, where the tier has what lies before.
+    pub local: Offset,
+}
+
+impl Starts {
+    const UNKNOWN: Self = Self { log: Offset::ZERO, local: Offset::ZERO };
 }
 
 /// Who asks for a log to be cut.
@@ -382,9 +397,9 @@ impl Replica {
 
     /// The leader answered a fetch of this follower, whose records were appended. Returns where the log starts from
     /// now on, too.
-    pub fn heard(&mut self, from: FromLeader) -> (Effects, Offset) {
+    pub fn heard(&mut self, from: FromLeader) -> (Effects, Starts) {
         let Part::Follower { .. } = self.part else {
-            return (Effects::default(), Offset::ZERO);
+            return (Effects::default(), Starts::UNKNOWN);
         };
         let reached = from.high_watermark.min(self.log_end);
         #[cfg(any(test, feature = "sim"))]
@@ -393,8 +408,9 @@ impl Replica {
         let high_watermark = (reached > self.high_watermark).then_some(reached);
         self.high_watermark = self.high_watermark.max(reached);
         // A leader deletes nothing that is not committed.
-        let log_start = from.log_start.min(self.high_watermark);
-        (Effects { high_watermark, request: None }, log_start)
+        let log = from.log_start.min(self.high_watermark);
+        let local = from.local_start.map_or(log, |start| start.min(self.high_watermark));
+        (Effects { high_watermark, request: None }, Starts { log, local })
     }
 
     /// Whether the log may be cut at `end`.

@@ -250,6 +250,7 @@ impl Model {
                     offset: Offset(offset),
                     leader_end: Offset(leader_end),
                     log_start: None,
+                    local_start: None,
                 };
                 let fetched = replica.fetched(&fetch, self.now);
                 let registered = self.registered.0.get(node);
@@ -293,12 +294,14 @@ impl Model {
                 let from = FromLeader {
                     high_watermark: Offset(*high_watermark),
                     log_start: Offset(*log_start),
+                    local_start: Some(Offset(*log_start + 1)),
                 };
-                let (_, start) = replica.heard(from);
+                let (_, starts) = replica.heard(from);
                 if !self.leads() {
                     let reached = (*high_watermark).min(self.log_end);
                     self.high_watermark = self.high_watermark.max(reached);
-                    assert_eq!(start.0, (*log_start).min(self.high_watermark), "HW-3");
+                    assert_eq!(starts.log.0, (*log_start).min(self.high_watermark), "HW-3");
+                    assert_eq!(starts.local.0, (*log_start + 1).min(self.high_watermark));
                 }
             }
             Step::Truncate { back, unclean } => {

@@ -74,6 +74,7 @@ fn fetch(node: i32, offset: i64, leader_end: i64) -> FollowerFetch {
         offset: Offset(offset),
         leader_end: Offset(leader_end),
         log_start: None,
+        local_start: None,
     }
 }
 
@@ -238,6 +239,10 @@ fn consumers_are_sent_to_replicas_that_have_what_they_ask_for() {
     drop(replica.fetched(&from(2, 10, 5), now).unwrap());
     assert!(replica.have_deleted(Offset(5)));
     assert!(!replica.have_deleted(Offset(7)), "3 counts although it is not in sync");
+    let with_tier = FollowerFetch { local_start: Some(Offset(9)), ..from(2, 10, 5) };
+    drop(replica.fetched(&with_tier, now).unwrap());
+    assert_eq!(replica.nearest(&near, Offset(8)), None, "2 has it in the tier only");
+    assert_eq!(replica.nearest(&near, Offset(9)), Some(NodeId(2)));
 }
 
 #[test]
@@ -269,10 +274,21 @@ fn a_follower_cuts_its_log_before_it_copies_and_believes_its_leader_as_far_as_it
     let from = |high_watermark, log_start| FromLeader {
         high_watermark: Offset(high_watermark),
         log_start: Offset(log_start),
+        local_start: None,
     };
     drop(replica.appended(Offset(7)));
-    let (effects, log_start) = replica.heard(from(9, 3));
-    assert_eq!((moved(effects), log_start), (Some(Offset(7)), Offset(3)));
+    let (effects, starts) = replica.heard(from(9, 3));
+    let start = Offset(3);
+    assert_eq!((moved(effects), starts), (Some(Offset(7)), Starts { log: start, local: start }));
+    for (told, local) in [(5, 5), (8, 7)] {
+        let (_, starts) =
+            replica.heard(FromLeader { local_start: Some(Offset(told)), ..from(9, 3) });
+        assert_eq!(
+            starts,
+            Starts { log: start, local: Offset(local) },
+            "as far as it is committed"
+        );
+    }
     let (effects, _) = replica.heard(from(4, 3));
     assert_eq!((moved(effects), replica.high_watermark()), (None, Offset(7)), "HW-1");
     assert_eq!(replica.truncated(Offset(7), clean), settled(&replica), "it has copied");

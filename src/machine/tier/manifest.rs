@@ -97,6 +97,11 @@ impl Content {
         self.files.last().map(|file| file.end_offset)
     }
 
+    /// The files that end at an offset or behind.
+    pub fn reaching(&self, offset: Offset) -> impl Iterator<Item = &FileEntry> {
+        self.files.iter().skip_while(move |file| file.end_offset < offset)
+    }
+
     fn apply(&mut self, delta: &Delta) -> Result<(), String> {
         self.files.retain(|file| !delta.doom.contains(&file.name));
         self.doomed.extend(delta.doom.iter().cloned());

@@ -43,6 +43,7 @@ message! {
         partition_max_bytes: i32, "PartitionMaxBytes" [0+];
         replica_directory_id: Uuid, "ReplicaDirectoryId" [17+] tag 0 [17+], ignorable;
         high_watermark: i64 = i64::MAX, "HighWatermark" [18+] tag 1 [18+], ignorable;
+        local_log_start_offset: i64 = -1, "LocalLogStartOffset" [12+] tag 10000 [12+], ignorable;
     }
 
     /// An element of [`FetchRequest::forgotten_topics_data`].
@@ -82,6 +83,7 @@ message! {
             "AbortedTransactions" [4+] nullable [4+], ignorable;
         preferred_read_replica: i32 = -1, "PreferredReadReplica" [11+];
         records: Option<Records>, "Records" [0+] nullable [0+];
+        local_log_start_offset: i64 = -1, "LocalLogStartOffset" [12+] tag 10000 [12+], ignorable;
     }
 
     /// The value of [`PartitionData::diverging_epoch`].
