@@ -4,7 +4,8 @@
 //! a tier that has not copied them yet, has its say there. Where a tier has what is deleted, the log goes on to start
 //! where it did, and only the local start moves: how long the whole is kept, the tier decides.
 //! `RET-1`: a segment's files are renamed to `.deleted` first and removed later; readers that still use
-//! it keep reading the old inode. `RET-2`: segments are removed oldest first, each durably before the next.
+//! it keep reading the old inode. `RET-2`: segments are removed oldest first, each durably before the next. `RET-3`: where a
+//! tier has what is deleted, what is derived from it is durable before.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -244,11 +245,15 @@ impl Log {
         }
         // What lies before the local start is not read here any more: elsewhere, or nowhere.
         let is_read_here = first.base_offset > self.shared.local_start();
-        // Readers first: after this nobody starts to read what is being deleted.
-        self.shared.raise_local_start(first.base_offset);
         let is_tiered =
             self.config.local_retention.is_some() && first.base_offset <= self.shared.tiered_end();
-        if is_read_here && !is_tiered {
+        let is_gone = is_read_here && !is_tiered;
+        if !is_gone {
+            self.sync_derived(first.base_offset)?;
+        }
+        // Readers first: after this nobody starts to read what is being deleted.
+        self.shared.raise_local_start(first.base_offset);
+        if is_gone {
             // Nothing is kept elsewhere: the log starts where it starts here (`LOG-9`).
             self.raise_log_start(first.base_offset);
         }
@@ -265,6 +270,16 @@ impl Log {
             deleted.bytes += segment.size();
         }
         Ok(deleted)
+    }
+
+    /// What goes on this disk, and stays in the tier, cannot be read here again after a crash: the leader epochs that it had,
+    /// and the producers where the rest begins, must be durable before (`RET-3`).
+    fn sync_derived(&self, start: Offset) -> Result<()> {
+        let is_durable = self.recovery_point() >= start && self.shared.dirty().epochs.is_none();
+        if self.log_start_offset() < start && !is_durable {
+            self.sync()?;
+        }
+        Ok(())
     }
 
     /// Renames the files of a segment and schedules their removal (`RET-1`).

@@ -166,3 +166,24 @@ fn a_copy_that_is_cut_in_the_middle_of_the_tier_begins_from_the_start() {
     assert_eq!((reader.log_start_offset(), reader.local_start_offset()), (Offset(7), Offset(7)));
     assert_eq!((reader.last_epoch(), reader.producers().len()), (None, 0));
 }
+
+#[test]
+fn the_epochs_and_producers_of_what_only_the_tier_has_survive_a_crash() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("orders-0");
+    let mut log = leader(&path);
+    for sequence in 0..30 {
+        log.append_as_leader(&idempotent(9, 0, sequence, &["later"]), LeaderEpoch(5), NOW).unwrap();
+    }
+    let end = log.log_end_offset();
+    log.high_watermark().raise(end);
+    log.delete_tiered_before(Offset(45)).unwrap();
+    let epochs = log.reader().epochs();
+    drop(log);
+    let (log, _) = reopen(&Env::real(), &path, config(), Offset(0)).unwrap();
+    let start = log.reader().local_start_offset();
+    assert!(start > Offset(21), "{start}");
+    assert_eq!(log.reader().epochs(), epochs);
+    assert_eq!(epochs.iter().map(|one| one.epoch.0).collect::<Vec<_>>(), [EPOCH.0, 5]);
+    assert!(log.reader().producer(ProducerId(4)).is_some());
+}

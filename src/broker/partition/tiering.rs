@@ -89,16 +89,7 @@ impl Partition {
             }
             match content.start_offset().zip(content.end_offset()) {
                 Some((start, end)) => log.set_tiered(start, end),
-                None => {
-                    log.forget_tiered();
-                    // Whoever deleted all of it could not save where the log starts.
-                    let start = self.reader.local_start_offset();
-                    if log.log_start_offset() < start {
-                        let partition = &self.name;
-                        tracing::warn!(%partition, %start, "the tier has nothing any more: the log starts here");
-                        log.raise_log_start(start);
-                    }
-                }
+                None => log.forget_tiered(),
             }
             Ok(())
         })

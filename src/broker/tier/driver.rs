@@ -292,8 +292,23 @@ impl Driver {
         let Some(epoch) = self.led else { return };
         match manifest {
             Some(manifest) if is_claimed && !self.is_removed() => {
-                let manifest = manifest.clone();
-                self.on_partition(move |partition| partition.publish_tier(epoch, &manifest)).await;
+                let (manifest, reader) = (manifest.clone(), self.partition.reader());
+                let local_start = reader.local_start_offset();
+                // Whoever deleted all of it could not save where the log starts.
+                let is_lost =
+                    manifest.content().files.is_empty() && reader.log_start_offset() < local_start;
+                if is_lost {
+                    let partition = self.partition.name();
+                    tracing::warn!(%partition, start = local_start.0, "the tier has nothing any more: the log starts here");
+                }
+                self.on_partition(move |partition| {
+                    partition.publish_tier(epoch, &manifest)?;
+                    if is_lost {
+                        partition.raise_log_start(epoch, local_start)?;
+                    }
+                    Ok(())
+                })
+                .await;
             }
             _ => self.partition.show_tier(epoch, manifest),
         }
