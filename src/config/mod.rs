@@ -71,7 +71,7 @@ pub use properties::parse_properties;
 pub use replication_config::ReplicationConfig;
 pub use suggest::nearest;
 pub use throttled::ThrottledReplicas;
-pub use tier_config::{TierConfig, TopicTier, check_tier_change, has_tier};
+pub use tier_config::{TierConfig, TopicTier, check_tier_change};
 pub use topic_config::{
     CleanupPolicy, CompressionType, Durability, TierTable, TimestampType, TopicConfig,
 };

@@ -109,7 +109,7 @@ pub(super) fn check_topic(topic: &TopicConfig, broker: &TierConfig) -> Result<()
 
 /// Whether the settings of a topic give it a tier.
 #[must_use]
-pub fn has_tier(topic: &ConfigMap) -> bool {
+fn has_tier(topic: &ConfigMap) -> bool {
     topic.get(REMOTE_STORAGE).is_some_and(|value| topic_config::parse_boolean(value) == Some(true))
 }
 

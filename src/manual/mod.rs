@@ -70,4 +70,5 @@ pub mod glossary {}
 /// - `0028-the-tier.md`
 /// - `0029-engines-past-one-machine.md`
 /// - `0030-a-delta-table-follows-the-tier.md`
+/// - `0031-replicas-and-the-tier.md`
 pub mod decisions {}

@@ -6,10 +6,10 @@ use super::Controller;
 use super::change::{Change, Policies};
 use super::command::Refusal;
 use super::items::{ConfigAlteration, IncrementalAlteration};
-use super::topics::{duplicate, duplicates, one_replica, settings_of};
+use super::topics::{duplicate, duplicates, settings_of};
 use crate::config::{
     BrokerConfig, ConfigEntry, ConfigMap, Definition, Scope, TopicConfig, apply_changes,
-    check_local_retention, check_tier_change, describe_group, describe_topic, has_tier,
+    check_local_retention, check_tier_change, describe_group, describe_topic,
 };
 use crate::error::ErrorCode;
 use crate::machine::metadata::{ConfigResource, MetadataRecord};
@@ -103,9 +103,8 @@ impl Controller {
     ) -> Result<(), Refusal> {
         self.check_whole(resource, settings)?;
         let current = self.image.config(resource);
-        if let ConfigResource::Topic(name) = resource {
+        if let ConfigResource::Topic(_) = resource {
             check_tier_change(current, settings)?;
-            self.check_replicas_of_tier(name, settings)?;
         }
         let changes_min_in_sync = settings.get(MIN_IN_SYNC) != current.get(MIN_IN_SYNC);
         if changes_min_in_sync && self.has_elr() {
@@ -180,14 +179,6 @@ impl Controller {
             let after = self.changed(policy, state, Change::default());
             records.extend(Self::record_of(topic, index, state, &after));
         }
-    }
-
-    fn check_replicas_of_tier(&self, name: &str, settings: &ConfigMap) -> Result<(), Refusal> {
-        let topic = self.image.topic(name).filter(|_| has_tier(settings));
-        let count = topic.and_then(|topic| {
-            topic.indexed().map(|(_, state)| state.replicas.len()).find(|count| *count > 1)
-        });
-        count.map_or(Ok(()), |count| Err(one_replica(name, count)))
     }
 
     /// Checks that the settings resolve together.

@@ -18,7 +18,6 @@ use super::command::Refusal;
 use super::items::Reassignment;
 use super::placement::check_replicas;
 use super::{Controller, PARTITIONS_PER_COMMAND_MAX};
-use crate::config::has_tier;
 use crate::error::ErrorCode;
 use crate::machine::metadata::{MetadataRecord, PartitionImage};
 use crate::types::{NodeId, TopicPartition};
@@ -105,13 +104,6 @@ impl Controller {
         allow_replication_factor_change: bool,
     ) -> Result<Change, Refusal> {
         check_replicas(partition.partition, target, |id| self.known_active(id))?;
-        if has_tier(self.image.topic_config(&partition.topic)) && target != state.replicas {
-            // While it moves, there are two.
-            let text = format!(
-                "{partition} has a tier (remote.storage.enable=true), and its replicas cannot change in this version"
-            );
-            return Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, text));
-        }
         let count = without(&state.replicas, &state.removing).len();
         if !allow_replication_factor_change && target.len() != count {
             let text = format!(

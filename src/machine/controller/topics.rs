@@ -9,7 +9,7 @@ use super::names::{Collisions, METADATA_TOPIC, check_topic_name};
 use super::placement::{check_assignment, place};
 use super::{Controller, PARTITIONS_PER_COMMAND_MAX};
 use crate::config::{
-    BrokerConfig, ConfigMap, Scope, TopicConfig, check_all, check_local_retention, has_tier,
+    BrokerConfig, ConfigMap, Scope, TopicConfig, check_all, check_local_retention,
 };
 use crate::error::ErrorCode;
 use crate::machine::metadata::{
@@ -101,11 +101,6 @@ impl Controller {
         let configs = checked_settings(topic.configs.clone())?;
         check_local_retention(&TopicConfig::resolve(&configs, &batch.inherited)?)?;
         let rows = self.rows(&topic, batch)?;
-        if has_tier(&configs)
-            && let Some(row) = rows.iter().find(|row| row.len() > 1)
-        {
-            return Err(one_replica(&name, row.len()));
-        }
         self.give(&mut batch.room, &name, &rows)?;
         batch.collisions.insert(&name);
         let id = if batch.validate_only { Uuid::ZERO } else { self.unused_topic_id() };
@@ -392,15 +387,6 @@ fn unknown(topic: &TopicRef) -> Refusal {
             Refusal::new(ErrorCode::UnknownTopicId, format!("there is no topic with id {id}"))
         }
     }
-}
-
-/// Followers cannot begin where the tier of their leader ends yet.
-pub(super) fn one_replica(topic: &str, count: usize) -> Refusal {
-    let text = format!(
-        "topic '{topic}' has a tier (remote.storage.enable=true), and such a topic can have one replica in this \
-         version, not {count}"
-    );
-    Refusal::new(ErrorCode::InvalidReplicationFactor, text)
 }
 
 pub(super) fn duplicate(what: &str, name: &str) -> Refusal {

@@ -16,7 +16,7 @@ pub(crate) mod faults;
 pub(crate) mod frames;
 pub(crate) mod groups;
 pub(crate) mod node;
-mod tiered;
+pub(crate) mod tiered;
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;

@@ -5,11 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ottla::broker::{Broker, BrokerOptions};
-use ottla::env::Env;
-use ottla::env::sim::{SimMachine, SimRun};
+use ottla::env::sim::{SimDisk, SimMachine, SimRun};
+use ottla::env::{Disk, Env};
 use ottla::protocol::Service;
 use ottla::types::NodeId;
 use tokio_util::sync::CancellationToken;
+
+use super::tiered;
+use crate::cluster::tiered::WithShared;
 
 pub(crate) const BROKER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 pub(crate) const ADDRESS: &str = "10.0.0.1:9092";
@@ -39,6 +42,8 @@ pub(crate) struct Node {
     pub(crate) machine: SimMachine,
     broker: Option<Broker>,
     pub(crate) serving: Serving,
+    /// The disk of a tier that it shares with other nodes.
+    shared: Option<Arc<SimDisk>>,
 }
 
 /// The settings of a broker whose groups, segments and checkpoints do something within a few seconds.
@@ -84,7 +89,25 @@ impl Node {
         options: BrokerOptions,
     ) -> Self {
         let (run, name, serving) = (run.clone(), name.to_owned(), Serving::default());
-        Self { run, name, options, machine, broker: None, serving }
+        Self { run, name, options, machine, broker: None, serving, shared: None }
+    }
+
+    /// Gives it a tier that it shares with other nodes, before it runs.
+    pub(crate) fn give_tier(&mut self, disk: &Arc<SimDisk>) {
+        self.options = tiered::options(self.options.clone());
+        self.shared = Some(Arc::clone(disk));
+    }
+
+    fn env(&self) -> Env {
+        let env = self.machine.env();
+        match &self.shared {
+            None => env,
+            Some(shared) => {
+                let own = Arc::clone(&env.disk);
+                let shared: Arc<dyn Disk> = Arc::<SimDisk>::clone(shared);
+                Env { disk: Arc::new(WithShared { own, shared }), ..env }
+            }
+        }
     }
 
     fn note(&self, what: &str) {
@@ -96,7 +119,7 @@ impl Node {
         let deadline = tokio::time::Instant::now() + START_MAX;
         loop {
             self.note("boots");
-            let env = self.machine.env();
+            let env = self.env();
             match Broker::start_on(env.clone(), self.options.clone()).await {
                 Ok(broker) => {
                     self.note("serves");

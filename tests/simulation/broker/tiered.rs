@@ -26,7 +26,7 @@ const SUITE: Suite = Suite {
 };
 
 /// A broker with a tier, which looks for something to copy all the time.
-pub(super) fn options(options: BrokerOptions) -> BrokerOptions {
+pub(crate) fn options(options: BrokerOptions) -> BrokerOptions {
     options
         .with("remote.log.storage.system.enable", "true")
         .with("ottla.tier.url", "file:///tier")
@@ -36,7 +36,7 @@ pub(super) fn options(options: BrokerOptions) -> BrokerOptions {
 }
 
 /// A topic of which only the newest segment stays in the log.
-pub(super) fn topic() -> NewTopic {
+pub(crate) fn topic() -> NewTopic {
     Peer::topic(TOPIC)
         .config("remote.storage.enable", "true")
         .config("local.retention.bytes", "1")
@@ -62,7 +62,7 @@ const FAULTS: [(&str, &str); 8] = [
 ];
 
 /// Lets accesses to the tier fail, until it is told to stop.
-pub(super) async fn disturb(run: SimRun, disk: Arc<SimDisk>, stop: CancellationToken) {
+pub(crate) async fn disturb(run: SimRun, disk: Arc<SimDisk>, stop: CancellationToken) {
     let random = SimRandom::stream(run.seed, "faults of the tier");
     while !stop.is_cancelled() {
         tokio::time::sleep(Duration::from_millis(100 + random.below(600))).await;

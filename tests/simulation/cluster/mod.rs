@@ -19,6 +19,7 @@ pub(crate) mod nodes;
 pub(crate) mod planted;
 pub(crate) mod replicas;
 mod silence;
+pub(crate) mod tiered;
 mod waits;
 mod watermarks;
 
@@ -31,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::clients::{PARTITIONS, Peer, Plan, Shared, TOPIC, address_of};
 use crate::broker::groups::Group;
+use crate::broker::tiered as of_one_node;
 use crate::report::{Report, Suite};
 use moves::OFFSETS;
 use nodes::Cluster;
@@ -52,15 +54,23 @@ const SUITE: Suite = Suite {
 
 /// Carries out the run of a seed.
 fn run(seed: u64, planted: Option<Planted>) -> Report {
-    planted::run_with(planted, async |witness| live(seed, witness).await)
+    run_of(seed, planted, false)
+}
+
+/// The same, with a tier or without.
+fn run_of(seed: u64, planted: Option<Planted>, is_tiered: bool) -> Report {
+    planted::run_with(planted, async |witness| live(seed, witness, is_tiered).await)
 }
 
 /// The run itself; returns the topics that should be there.
 #[expect(clippy::too_many_lines, reason = "who takes part, in the order in which it happens")]
-async fn live(seed: u64, witness: &Shared) -> (SimRun, Vec<String>) {
+async fn live(seed: u64, witness: &Shared, is_tiered: bool) -> (SimRun, Vec<String>) {
     let run = SimRun::new(seed);
     run.net.set_delay_ms_max(seed % 4);
     let mut cluster = Cluster::new(&run, if seed % 4 == 3 { 5 } else { 3 });
+    if is_tiered {
+        cluster.give_tier(&run);
+    }
     let plan = Plan {
         servers: cluster.servers(),
         records: 120,
@@ -69,7 +79,8 @@ async fn live(seed: u64, witness: &Shared) -> (SimRun, Vec<String>) {
     };
     cluster.boot_all().await;
     let admin = Peer::new(&run, &plan, 0, witness);
-    admin.create_topic(TOPIC).await.unwrap();
+    let topic = if is_tiered { of_one_node::topic() } else { Peer::topic(TOPIC) };
+    admin.create(topic).await.unwrap();
     let (stop, all_well) = (CancellationToken::new(), CancellationToken::new());
     let peers = |index| Peer::new(&run, &plan, index, witness);
     let inside = |index| {
@@ -94,6 +105,9 @@ async fn live(seed: u64, witness: &Shared) -> (SimRun, Vec<String>) {
     let group = Group::new(seed);
     let members =
         [peers(6), peers(7), inside(3)].map(|peer| tokio::spawn(peer.take_part(group.clone())));
+    if let Some(disk) = cluster.tier.clone() {
+        tokio::spawn(of_one_node::disturb(run.clone(), disk, stop.clone()));
+    }
     let clients: Vec<_> = (1..=7).map(address_of).collect();
     faults::play(&run, &mut cluster, &clients).await;
     all_well.cancel();
@@ -131,6 +145,10 @@ async fn live(seed: u64, witness: &Shared) -> (SimRun, Vec<String>) {
             Vec::new()
         }
     };
+    if let Some(disk) = &cluster.tier {
+        let faults = (0..PARTITIONS).filter_map(|index| tiered::fault_of_files(&**disk, index));
+        faults.for_each(|fault| admin.complain(&fault));
+    }
     run.trace.note(|| "end".to_owned());
     (run, missing)
 }

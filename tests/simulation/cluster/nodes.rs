@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use futures::future::join_all;
-use ottla::env::sim::{SimRandom, SimRun};
+use ottla::env::sim::{SimDisk, SimRandom, SimRun};
 use tokio::time::Instant;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
@@ -21,6 +21,8 @@ pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
     /// Whether what was acknowledged survives the loss of power.
     pub(crate) by_fsync: bool,
+    /// Where the tier is that they share.
+    pub(crate) tier: Option<Arc<SimDisk>>,
 }
 
 impl Cluster {
@@ -45,7 +47,16 @@ impl Cluster {
             let name = format!("node{id}");
             Node::new(run, &name, run.machine(&name, ip(id)), options)
         };
-        Self { nodes: (1..=size).map(node).collect(), by_fsync }
+        Self { nodes: (1..=size).map(node).collect(), by_fsync, tier: None }
+    }
+
+    /// Gives the nodes, which do not run yet, a tier that they share.
+    pub(crate) fn give_tier(&mut self, run: &SimRun) {
+        let disk = run.machine("store", ip(99)).disk;
+        for node in &mut self.nodes {
+            node.give_tier(&disk);
+        }
+        self.tier = Some(disk);
     }
 
     pub(crate) fn servers(&self) -> Vec<String> {
@@ -55,7 +66,9 @@ impl Cluster {
     /// What is promised of a record that is acknowledged.
     pub(crate) fn promise(&self) -> Promise {
         let disks = self.nodes.iter().map(|node| Arc::clone(&node.machine.disk)).collect();
-        Promise { disks, copies: MIN_IN_SYNC, synced: self.by_fsync }
+        // What is in the tier may be gone from the disks by the time that it is acknowledged.
+        let copies = if self.tier.is_some() { 0 } else { MIN_IN_SYNC };
+        Promise { disks, copies, synced: self.by_fsync }
     }
 
     /// Starts all nodes at the same time: none of them can be there without a majority.

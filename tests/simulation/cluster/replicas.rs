@@ -2,6 +2,7 @@
 //! bytes, the same epochs, and a high watermark at its end.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use ottla::types::NodeId;
 use tokio::time::Instant;
 
 use super::nodes::Cluster;
-use crate::broker::clients::{Peer, is_segment};
+use crate::broker::clients::{Peer, TOPIC, is_segment};
 
 /// How long the replicas may take to come together.
 const TOGETHER_MAX: Duration = Duration::from_secs(60);
@@ -22,6 +23,8 @@ const REPLICAS: usize = 3;
 #[derive(Debug, PartialEq, Eq)]
 struct Copy {
     bytes: Vec<u8>,
+    /// The first offset on the disk.
+    first: i64,
     end: i64,
     /// Where each epoch begins, as the records say.
     epochs: Vec<(i32, i64)>,
@@ -89,12 +92,16 @@ impl Placement {
             .iter()
             .map(|id| copy(&cluster.nodes[id.0 as usize - 1].machine.disk, &self.name))
             .collect();
+        // Of a topic with a tier, some have more on their disks than others.
+        let is_tiered = cluster.tier.is_some() && self.name.starts_with(TOPIC);
+        let first = copies.iter().map(|copy| copy.first).max().filter(|_| is_tiered);
+        let first = first.unwrap_or(0);
         let pairs = self.replicas.iter().zip(&copies);
         let all = pairs.flat_map(|(id, copy)| {
             let committed = copies[0].high_watermark.min(copy.high_watermark);
             // While the nodes stop, a coordinator may still write.
             let below = if stopped { committed } else { i64::MAX };
-            let why = [copies[0].difference(copy, below), copy.contradiction(stopped)];
+            let why = [copies[0].difference(copy, first..below), copy.contradiction(stopped)];
             why.map(|why| why.map(|why| format!("{} on {id}: {why}", self.name)))
         });
         all.flatten().collect()
@@ -124,8 +131,12 @@ impl Copy {
         &self.bytes[..length]
     }
 
-    fn difference(&self, other: &Self, below: i64) -> Option<String> {
-        let (own, others) = (self.below(below), other.below(below));
+    fn within(&self, range: &Range<i64>) -> &[u8] {
+        &self.below(range.end.max(range.start))[self.below(range.start).len()..]
+    }
+
+    fn difference(&self, other: &Self, range: Range<i64>) -> Option<String> {
+        let (own, others) = (self.within(&range), other.within(&range));
         if own == others {
             return None;
         }
@@ -148,23 +159,33 @@ fn copy(disk: &SimDisk, name: &str) -> Copy {
     segments.sort();
     let bytes: Vec<u8> =
         segments.iter().flat_map(|path| disk.content(path, false).unwrap()).collect();
-    let (mut end, mut epochs) = (0, Vec::new());
+    let base = segments.last().and_then(|path| path.file_stem()?.to_str()?.parse().ok());
+    let (mut first, mut end, mut epochs) = (None, base.unwrap_or(0), Vec::new());
     for batch in Batches::new(bytes.clone().into()).filter_map(Result::ok) {
         let header = batch.header();
         let epoch = header.leader_epoch.0;
+        first.get_or_insert(header.base_offset.0);
         if epochs.last().is_none_or(|(last, _)| *last != epoch) {
             epochs.push((epoch, header.base_offset.0));
         }
-        end = header.last_offset().0 + 1;
+        end = end.max(header.last_offset().0 + 1);
     }
+    let first = first.unwrap_or(end);
     let saved = text(disk, &directory.join("leader-epoch-checkpoint"));
     let saved = saved.lines().skip(2).filter_map(|line| {
         let (epoch, start) = line.split_once(' ')?;
         Some((epoch.parse().ok()?, start.parse().ok()?))
     });
-    let saved_epochs = saved.filter(|(_, start)| *start < end).collect();
+    let mut saved_epochs: Vec<(i32, i64)> = saved.filter(|(_, start)| *start < end).collect();
+    // Those of what only the tier has.
+    let here = saved_epochs.partition_point(|(_, start)| *start <= first);
+    saved_epochs.drain(..here.saturating_sub(1));
+    match saved_epochs.first_mut() {
+        Some((_, start)) if first < end => *start = first.max(*start),
+        _ => saved_epochs.clear(),
+    }
     let high_watermark = high_watermarks(disk).get(name).copied().unwrap_or(0);
-    Copy { bytes, end, epochs, saved_epochs, high_watermark }
+    Copy { bytes, first, end, epochs, saved_epochs, high_watermark }
 }
 
 fn high_watermarks(disk: &SimDisk) -> BTreeMap<String, i64> {
