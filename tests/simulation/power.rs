@@ -423,7 +423,7 @@ fn a_power_cut_while_a_copy_begins_leaves_the_old_log_or_nothing_or_all_that_is_
                 begun += 1;
             } else {
                 assert_eq!(start, Offset(0), "{what}");
-                assert!(!has(9) && has(4) == !found.is_empty(), "{what}");
+                assert!(!has(9) && has(4) != found.is_empty(), "{what}");
                 assert!(epochs.iter().all(|epoch| *epoch == EPOCH.0), "{what}: {epochs:?}");
                 (old, none) =
                     (old + usize::from(!found.is_empty()), none + usize::from(found.is_empty()));

@@ -98,7 +98,7 @@ fn what_contradicts_itself_begins_nothing() {
         Beginning { producers: torn, ..known.clone() },
         Beginning { producers: bytes::Bytes::new(), ..known.clone() },
         Beginning { epochs: backwards, ..known.clone() },
-        Beginning { log_start: Offset(22), ..known.clone() },
+        Beginning { log_start: Offset(22), ..known },
     ] {
         wrong.check().unwrap_err();
         copy.begin_at(&wrong).unwrap_err();

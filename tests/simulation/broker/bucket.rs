@@ -24,7 +24,7 @@ use crate::report::{self, Report, Suite};
 
 const SUITE: Suite = Suite {
     module: "broker::bucket",
-    seeds: 0..4,
+    seeds: 0..2,
     fresh: 1,
     acknowledged_min: 40,
     run: |seed| run(seed, None),

@@ -116,7 +116,9 @@ async fn live(seed: u64, witness: &Shared, kind: Kind) -> (SimRun, Vec<String>) 
         }
         let mut created = creating.await?;
         created.push(TOPIC.to_owned());
-        bucket.iter().for_each(|bucket| bucket.disturb(0));
+        if let Some(bucket) = &bucket {
+            bucket.disturb(0);
+        }
         stop.cancel();
         for task in consuming {
             task.await?;

@@ -12,7 +12,7 @@ use crate::report::Suite;
 
 const SUITE: Suite = Suite {
     module: "cluster::tiered",
-    seeds: 0..4,
+    seeds: 3..4,
     fresh: 1,
     acknowledged_min: 60,
     run: |seed| run_of(seed, None, true),
