@@ -160,7 +160,7 @@ async fn write_rows(
         }
     }
     // Also what came before an end that is none is written and committed.
-    writer.finish(consumer.schema().as_deref())?;
+    writer.finish(reading.columns(arguments.output).as_deref())?;
     let committed = consumer.handle().commit(&done).await;
     letters.tell();
     ended.and(committed.map(drop).map_err(Failure::from))

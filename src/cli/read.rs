@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use arrow::datatypes::SchemaRef;
 use clap::{Args, ValueEnum};
 
 use super::members;
@@ -12,7 +13,7 @@ use super::taking::{Letters, Patience, Taken};
 use super::values::{ReadAs, ReadingArguments};
 use super::{CommandResult, Failure};
 use crate::client::{Bound, Client, OnDataLoss, PollOptions, Scan, ScanOptions, StartAt};
-use crate::columnar::{DecodeOptions, KeyFormat, OnError};
+use crate::columnar::{DecodeOptions, Decoder, KeyFormat, OnError};
 use crate::types::{PartitionIndex, TopicPartition};
 
 /// The most bytes of records that become one batch of many rows: the number of rows says little about its size.
@@ -167,6 +168,11 @@ impl ReadArguments {
             return Err(Failure::Usage(detail.to_owned()));
         }
         Ok(decode)
+    }
+
+    /// The columns of the rows; none where values tell them.
+    pub(super) fn columns(&self, output: RecordFormat) -> Option<SchemaRef> {
+        Decoder::new(self.decode(output).ok()?).ok()?.schema()
     }
 
     pub(super) fn check(&self, output: RecordFormat) -> CommandResult {
@@ -338,7 +344,7 @@ pub(super) async fn consume(arguments: ConsumeArguments) -> CommandResult {
         }
     }
     // Also what came before an end that is none is written.
-    writer.finish(consumer.schema().as_deref())?;
+    writer.finish(reading.columns(arguments.output).as_deref())?;
     letters.tell();
     ended
 }

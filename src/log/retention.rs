@@ -84,7 +84,7 @@ impl Log {
         match self.config.local_retention {
             Some(local) if local.copies => end.min(tiered_end),
             // Before it is known what the tier has: it would not belong to the log any more.
-            Some(_) if tiered_end < local_start && self.log_start_offset() < local_start => {
+            Some(_) if tiered_end == Offset::UNKNOWN && self.log_start_offset() < local_start => {
                 end.min(local_start)
             }
             _ => end,

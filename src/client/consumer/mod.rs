@@ -23,7 +23,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arrow::datatypes::SchemaRef;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -253,12 +252,6 @@ impl AssignedConsumer {
             (StartAt::Latest | StartAt::Default, _) => Reset::Latest,
         };
         self.shared().state().machine.reset(partition, reset);
-    }
-
-    /// The schema of the batches; none until a value has told the columns, where they are inferred.
-    #[must_use]
-    pub fn schema(&self) -> Option<SchemaRef> {
-        self.pipeline.schema()
     }
 
     /// The assigned partitions.

@@ -34,7 +34,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arrow::datatypes::SchemaRef;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
@@ -429,12 +428,6 @@ impl GroupConsumer {
         }
         let coordinator = &self.handle.coordinator;
         settled::is_settled(&coordinator.cluster, &coordinator.id, &link.view).await
-    }
-
-    /// As [`AssignedConsumer::schema`].
-    #[must_use]
-    pub fn schema(&self) -> Option<SchemaRef> {
-        self.reader.schema()
     }
 
     /// The partitions that were handed to the caller and have not been revoked since.
