@@ -107,7 +107,8 @@ class Transacting(Writing):
         TransactionalProducer
             Use it in a ``with`` or ``async with`` block. It takes over its id in the background at
             once, since a group waits for the end of what an earlier one left open; the first
-            transaction waits for that, does it again where it failed, and raises its errors.
+            transaction waits for that, does it again where it failed, each up to ``timeout``, and
+            raises its errors.
 
         Examples
         --------

@@ -359,12 +359,15 @@ impl Partition {
         // In this order: what is stable is then not below what is said to be committed, unless a transaction is open.
         let high_watermark = self.high_watermark();
         let last_stable_offset = self.reader.last_stable_offset().min(high_watermark);
+        // In this order: a follower that hears of a local start hears of the log start that came with it.
+        let local_start_offset = self.reader.local_start_offset();
+        let log_start_offset = self.reader.log_start_offset();
         let mut found = FetchRead {
             records: Records::new(),
             high_watermark,
             last_stable_offset,
-            log_start_offset: self.reader.log_start_offset(),
-            local_start_offset: self.reader.local_start_offset(),
+            log_start_offset,
+            local_start_offset,
             aborted: Vec::new(),
             diverging: None,
             preferred: None,
@@ -394,7 +397,10 @@ impl Partition {
         );
         let read = match self.reader.read(request) {
             // Afterwards: the local start moves on.
-            Err(Error::OffsetOutOfRange { .. }) if self.reads_in_tier(interest.fetch_offset) => {
+            Err(Error::OffsetOutOfRange { .. }) if self.is_in_tier(interest.fetch_offset) => {
+                // A follower sends consumers to the leader. That the offset is out of range would be taken for the end of
+                // retention.
+                standing.leads(&self.name)?;
                 found.is_cold = true;
                 return Ok(found);
             }

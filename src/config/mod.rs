@@ -71,7 +71,9 @@ pub use properties::parse_properties;
 pub use replication_config::ReplicationConfig;
 pub use suggest::nearest;
 pub use throttled::ThrottledReplicas;
-pub use tier_config::{TIER_VALUE_SCHEMA, TierConfig, TopicTier, check_tier_change};
+pub use tier_config::{
+    TIER_VALUE_SCHEMA, TIER_VALUE_SCHEMA_BYTES_MAX, TierConfig, TopicTier, check_tier_change,
+};
 pub use topic_config::{
     CleanupPolicy, CompressionType, Durability, TierTable, TimestampType, TopicConfig,
 };

@@ -11,7 +11,8 @@ const TABLE: &str = "ottla.tier.table";
 /// The setting that gives the files of a topic typed columns.
 pub const TIER_VALUE_SCHEMA: &str = "ottla.tier.value.schema";
 /// How long its value may be: brokers have it in memory, and in their metadata.
-const VALUE_SCHEMA_BYTES_MAX: usize = 64 << 10;
+/// How long `ottla.tier.value.schema` may be.
+pub const TIER_VALUE_SCHEMA_BYTES_MAX: usize = 64 << 10;
 const DELETES: &str = "remote.log.delete.on.disable";
 
 /// Where the tier of this broker is.
@@ -87,8 +88,8 @@ impl TopicTier {
 
 /// Checks the form of `ottla.tier.value.schema`. What it says is checked by those who know formats, before it is stored.
 pub(super) fn check_value_schema(text: &str) -> Result<(), String> {
-    if text.len() > VALUE_SCHEMA_BYTES_MAX {
-        return Err(format!("must have at most {VALUE_SCHEMA_BYTES_MAX} bytes"));
+    if text.len() > TIER_VALUE_SCHEMA_BYTES_MAX {
+        return Err(format!("must have at most {TIER_VALUE_SCHEMA_BYTES_MAX} bytes"));
     }
     let is_object = text.is_empty()
         || serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).is_ok();

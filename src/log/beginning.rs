@@ -116,7 +116,7 @@ impl Log {
     }
 
     /// Writes a snapshot that is durable when this returns, with its name.
-    fn write_durable_snapshot(&self, offset: Offset, bytes: &[u8]) -> Result<()> {
+    pub(super) fn write_durable_snapshot(&self, offset: Offset, bytes: &[u8]) -> Result<()> {
         let path = layout::file(&self.home.directory, offset, layout::SNAPSHOT);
         let written = self.home.disk.write_atomically(&path, bytes);
         written.map_err(|error| Error::io("write", &path, error))

@@ -105,13 +105,13 @@ impl Log {
     /// that starts where neither the tier nor this disk has anything, as after a crash before the checkpoint of its
     /// start was written, starts where there is something.
     pub fn set_tiered(&mut self, start: Offset, end: Offset) {
-        self.shared.set_tiered_end(end);
+        self.shared.set_tiered(start, end);
         self.raise_log_start(start.min(self.shared.local_start()));
     }
 
     /// Nobody says any more what the tier has: nothing is deleted because it has it.
     pub fn forget_tiered(&mut self) {
-        self.shared.set_tiered_end(Offset::UNKNOWN);
+        self.shared.forget_tiered();
     }
 
     /// How many segments from the first on are older than allowed, and whether the active one is
@@ -256,6 +256,9 @@ impl Log {
         if is_gone {
             // Nothing is kept elsewhere: the log starts where it starts here (`LOG-9`).
             self.raise_log_start(first.base_offset);
+        } else if is_tiered {
+            // What lies before the tier was here only: the log start that a crash has taken back.
+            self.raise_log_start(self.shared.tiered_start().min(first.base_offset));
         }
         self.shared.view.store(Arc::new(View { segments: kept.to_vec() }));
         let start = first.base_offset;
@@ -275,9 +278,11 @@ impl Log {
     /// What goes on this disk, and stays in the tier, cannot be read here again after a crash: the leader epochs that it had,
     /// and the producers where the rest begins, must be durable before (`RET-3`).
     fn sync_derived(&self, start: Offset) -> Result<()> {
-        let is_durable = self.recovery_point() >= start && self.shared.dirty().epochs.is_none();
-        if self.log_start_offset() < start && !is_durable {
-            self.sync()?;
+        if self.log_start_offset() < start {
+            self.write_durable_snapshot(start, &self.producer_snapshot(start)?)?;
+            if self.recovery_point() < start || self.shared.dirty().epochs.is_some() {
+                self.sync()?;
+            }
         }
         Ok(())
     }

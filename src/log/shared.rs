@@ -92,7 +92,8 @@ pub(super) struct Shared {
     pub(super) uncompressed_bytes_max: usize,
     log_start: AtomicI64,
     local_start: AtomicI64,
-    /// Where the tier ends, as far as that is known: -1 at first.
+    /// Where the tier starts and ends, as far as that is known: -1 at first.
+    tiered_start: AtomicI64,
     tiered_end: AtomicI64,
     log_end: AtomicI64,
     high_watermark: AtomicI64,
@@ -122,6 +123,7 @@ impl Shared {
             uncompressed_bytes_max,
             log_start: AtomicI64::new(0),
             local_start: AtomicI64::new(0),
+            tiered_start: AtomicI64::new(Offset::UNKNOWN.0),
             tiered_end: AtomicI64::new(Offset::UNKNOWN.0),
             log_end: AtomicI64::new(0),
             high_watermark: AtomicI64::new(0),
@@ -151,9 +153,20 @@ impl Shared {
         Offset(self.tiered_end.load(Ordering::Acquire))
     }
 
+    /// Where the tier starts; [`Offset::UNKNOWN`] as long as nobody has said so.
+    pub(super) fn tiered_start(&self) -> Offset {
+        Offset(self.tiered_start.load(Ordering::Acquire))
+    }
+
     /// What the tier has may shrink, too, when its files are found not to be of this log.
-    pub(super) fn set_tiered_end(&self, offset: Offset) {
-        self.tiered_end.store(offset.0, Ordering::Release);
+    pub(super) fn set_tiered(&self, start: Offset, end: Offset) {
+        self.tiered_start.store(start.0, Ordering::Release);
+        self.tiered_end.store(end.0, Ordering::Release);
+    }
+
+    /// Nothing is known of the tier any more.
+    pub(super) fn forget_tiered(&self) {
+        self.set_tiered(Offset::UNKNOWN, Offset::UNKNOWN);
     }
 
     pub(super) fn log_end(&self) -> Offset {

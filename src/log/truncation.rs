@@ -142,7 +142,7 @@ impl Log {
     /// disk, and is committed up to there.
     pub(super) fn start_empty(&mut self, (log_start, offset): (Offset, Offset)) -> Result<()> {
         self.shared.open_at(log_start, offset);
-        self.shared.set_tiered_end(Offset::UNKNOWN);
+        self.shared.forget_tiered();
         self.shared.reset_high_watermark(offset);
         self.publish_cut(vec![Arc::clone(&self.active.segment)], offset);
         self.reload_producers(offset)

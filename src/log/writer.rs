@@ -109,7 +109,7 @@ impl Log {
         self.config = config;
         if leaves_tier {
             // What is in the tier goes, as in Kafka: the log is what is here (`LOG-9`).
-            self.shared.set_tiered_end(Offset::UNKNOWN);
+            self.shared.forget_tiered();
             self.raise_log_start(self.shared.local_start());
         }
     }

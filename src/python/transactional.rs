@@ -39,6 +39,12 @@ struct Held {
     producer: Native,
 }
 
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.producer.give_up();
+    }
+}
+
 impl TransactionalProducer {
     pub(super) fn new(
         engine: Engine,

@@ -211,7 +211,8 @@ impl Partition {
     ) -> Result<Option<Offset>> {
         beginning.check()?;
         self.with_ledger(|ledger| {
-            if !self.stands_at(ledger, point) || beginning.offset <= point.end {
+            let has_tier = self.config().tier.is_enabled();
+            if !has_tier || !self.stands_at(ledger, point) || beginning.offset <= point.end {
                 return Ok(None);
             }
             self.go(ledger, Way::Begin(beginning), lower).map(Some)

@@ -41,9 +41,10 @@ impl Partition {
         offset >= self.reader.log_start_offset() && offset < self.reader.local_start_offset()
     }
 
-    /// Whether this broker reads an offset in the tier: it leads. A consumer goes to the leader when a follower has nothing.
-    pub(super) fn reads_in_tier(&self, offset: Offset) -> bool {
-        self.is_in_tier(offset) && self.standing.load().leads(&self.name).is_ok()
+    /// The epoch in which this broker leads; none when it does not, or cannot.
+    pub(in crate::broker) fn led(&self) -> Option<LeaderEpoch> {
+        self.health.check().ok()?;
+        self.standing.load().leads(&self.name).ok()
     }
 
     /// The first offset that the tier does not have; none without a tier, and while it is not known here.

@@ -4,7 +4,7 @@
 //! ([`crate::machine::tier::Columns`]). What is wrong with either costs a file its typed columns, and no more.
 
 use crate::broker::partition::Partition;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::machine::tier::Columns;
 use crate::store::{Created, Store};
 use crate::tier::{TierFile, ValueSchema};
@@ -40,7 +40,8 @@ pub(super) async fn of_next_file(
         Err(error @ (Error::InvalidArgument(_) | Error::Corrupt { .. })) => {
             tracing::warn!(
                 partition = %partition.name(), error = %error.chain(),
-                "the next file of the tier has no typed columns; set ottla.tier.value.schema to what can be, or to nothing"
+                "the next file of the tier has no typed columns; set ottla.tier.value.schema to what can be, or to nothing; an \
+                 object that is damaged has to be restored"
             );
             Ok(None)
         }
@@ -63,7 +64,8 @@ async fn place(
             return Ok(placed.names);
         }
     }
-    Err(Error::invalid("others have written to the list of typed columns all the time"))
+    let context = "others have written to the list of typed columns all the time";
+    Err(Error::kafka(ErrorCode::KafkaStorageError, context))
 }
 
 /// The log says how many values of a file did not decode.

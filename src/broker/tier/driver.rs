@@ -186,7 +186,7 @@ impl Driver {
 
     /// Tells the machine what has changed.
     async fn look(&mut self) {
-        let led = self.partition.check_leader().is_ok().then(|| self.partition.leader_epoch());
+        let led = self.partition.led();
         if led != self.led {
             self.led = led;
             // With the epoch, the partition has forgotten what was known of its tier.
@@ -208,7 +208,12 @@ impl Driver {
         if self.led.is_none() {
             return;
         }
-        match self.view() {
+        let view = self.view();
+        if self.partition.led() != self.led {
+            // It may be the log of a copy that another leader had cut.
+            return;
+        }
+        match view {
             Ok(view) => {
                 self.unreadable = None;
                 self.step(Event::Log(view)).await;

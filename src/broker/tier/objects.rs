@@ -198,9 +198,15 @@ fn columns_path(id: TopicId, version: u64) -> String {
 /// [`Error::Corrupt`] when it is damaged; those of the store.
 pub(super) async fn read_columns(store: &dyn Store, id: TopicId) -> Result<Columns> {
     let objects = store.list(&format!("{COLUMNS}/{}", hex(id))).await?;
-    let Some(newest) = objects.iter().filter_map(|object| version_of(&object.path)).max() else {
+    let mut newest =
+        objects.iter().filter_map(|object| version_of(&object.path)).max().unwrap_or(0);
+    // The list of a shared folder may be one that somebody remembers.
+    while store.size(&columns_path(id, newest + 1)).await?.is_some() {
+        newest += 1;
+    }
+    if newest == 0 {
         return Ok(Columns::default());
-    };
+    }
     let path = columns_path(id, newest);
     let version: ColumnsVersion = read(store, &path, COLUMNS_FORMAT).await?;
     let damaged = |why: String| Error::corrupt(store.name(&path), 0, why);

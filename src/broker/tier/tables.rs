@@ -293,7 +293,7 @@ impl Known {
                     tracing::warn!(
                         topic = %name, error = %error.chain(),
                         "the Delta table does not follow the tier, and it is tried again; the tier itself goes on. If the table is damaged, \
-                         remove its folder _delta_log, and it is made again"
+                         remove its folder _delta_log, and it is made again; an object below _ottla has to be restored"
                     );
                 }
             }

@@ -19,6 +19,7 @@ mod words;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub(in crate::client) use calls::{Answered, Coordinators, Identity};
@@ -37,6 +38,9 @@ use calls::Offsets;
 /// The feature that says how transactions are done.
 const FEATURE: &str = "transaction.version";
 
+/// How long the end waits for the answer to what was asked last.
+const LAST_ANSWER_MAX: Duration = Duration::from_secs(5);
+
 /// A producer of transactions, one at a time, under an id that only one producer has at a time.
 ///
 /// Records are sent by [`Self::producer`]. Cheap to clone.
@@ -52,6 +56,8 @@ struct Shared {
     cluster: Arc<Cluster>,
     /// Held by the operation that is under way.
     turn: tokio::sync::Mutex<()>,
+    /// Nobody will begin a transaction any more, so the id is not taken over either.
+    is_given_up: AtomicBool,
 }
 
 impl TransactionalProducer {
@@ -63,8 +69,9 @@ impl TransactionalProducer {
         let coordinators = Arc::new(Coordinators::new(Arc::clone(&cluster), id, &config));
         let producer =
             Producer::start_with(Arc::clone(&cluster), config, Some(Arc::clone(&coordinators)))?;
-        let turn = tokio::sync::Mutex::new(());
-        let shared = Shared { producer: Arc::new(producer), coordinators, cluster, turn };
+        let producer = Arc::new(producer);
+        let (turn, is_given_up) = (tokio::sync::Mutex::new(()), AtomicBool::new(false));
+        let shared = Shared { producer, coordinators, cluster, turn, is_given_up };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -199,6 +206,11 @@ impl TransactionalProducer {
         .await
     }
 
+    /// Has an [`Self::initialize`] that is under way end before it asks again: it would fence whoever has the id by then.
+    pub fn give_up(&self) {
+        self.shared.is_given_up.store(true, Ordering::SeqCst);
+    }
+
     /// Aborts an open transaction, and stops.
     ///
     /// # Errors
@@ -214,6 +226,10 @@ impl TransactionalProducer {
         } else {
             Ok(())
         };
+        self.give_up();
+        // What was asked last is answered before a successor asks.
+        let last = self.shared.turn.lock();
+        tokio::time::timeout(timeout.min(LAST_ANSWER_MAX), last).await.ok();
         let rest = self.shared.producer.drain(Duration::ZERO, None).await.into_result();
         aborted.and(rest)
     }
@@ -264,6 +280,9 @@ impl Shared {
         self.decide(|one| one.machine.start(operation, deadline))?;
         let mut last = None;
         loop {
+            if operation == Operation::Initialize && self.is_given_up.load(Ordering::SeqCst) {
+                return Err(Error::Closed { what: "the transactional producer" });
+            }
             let now = self.cluster.now();
             let (next, version, producer) = self.transaction(|one| {
                 let next = one.machine.next(now);

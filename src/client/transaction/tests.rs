@@ -39,6 +39,8 @@ enum End {
 #[derive(Debug, Default)]
 struct Told {
     end: End,
+    /// An earlier transaction of the id is still being ended.
+    is_ending: bool,
     epoch: i16,
     /// What was asked for, with the epochs.
     heard: Vec<String>,
@@ -95,9 +97,11 @@ impl Fake {
                 FindCoordinatorResponse { coordinators: vec![found], ..Default::default() }.into()
             }
             Request::InitProducerId(asked) => {
-                told.epoch += 1;
                 told.heard.push(format!("initialize, had {}", asked.producer_epoch));
+                let refusal = told.is_ending.then_some(ErrorCode::ConcurrentTransactions);
+                told.epoch += i16::from(!told.is_ending);
                 InitProducerIdResponse {
+                    error_code: refusal.unwrap_or_default().to_i16(),
                     producer_id: 5,
                     producer_epoch: told.epoch,
                     ..Default::default()
@@ -258,6 +262,24 @@ async fn an_operation_that_nobody_waits_for_goes_on() {
     producer.begin().await.unwrap();
     assert_eq!(fake.0.heard().last().unwrap(), "commit epoch 1");
     producer.close(Duration::from_secs(5)).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_was_closed_does_not_take_the_id_over_later() {
+    let fake = Shared::default();
+    let is_ending = |it: bool| fake.0.0.lock().unwrap().is_ending = it;
+    is_ending(true);
+    let producer = producer(&fake);
+    let early = producer.clone();
+    let early = tokio::spawn(async move { early.initialize().await });
+    while fake.0.heard().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    producer.close(Duration::from_secs(5)).await.unwrap();
+    is_ending(false);
+    drop(fake.0.heard());
+    early.await.unwrap().unwrap_err();
+    assert_eq!(fake.0.heard(), Vec::<String>::new());
 }
 
 #[tokio::test]

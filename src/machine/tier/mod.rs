@@ -205,7 +205,8 @@ pub struct PartitionTier {
     /// Counts the terms; what belongs to an earlier one does not count.
     term: u64,
     current: Option<Term>,
-    log: LogView,
+    /// What this term has seen of the log. Without it nobody knows whether the files are of it.
+    log: Option<LogView>,
     /// Why the last attempt at each kind of thing failed, until one succeeds: that files can be deleted says nothing of
     /// whether they can be copied.
     failures: BTreeMap<Kind, String>,
@@ -245,14 +246,7 @@ impl PartitionTier {
     #[must_use]
     pub fn new(tag: impl Into<String>, rules: TierRules) -> Self {
         let tag = tag.into();
-        Self {
-            tag,
-            rules,
-            term: 0,
-            current: None,
-            log: LogView::default(),
-            failures: BTreeMap::new(),
-        }
+        Self { tag, rules, term: 0, current: None, log: None, failures: BTreeMap::new() }
     }
 
     /// The number of the term, which effects belong to.
@@ -346,13 +340,20 @@ impl PartitionTier {
             }
             return;
         }
-        if let Err(why) = term.create(now, &self.rules, &self.log, out) {
+        // A claim says nothing of the log; whatever follows does.
+        let unseen = LogView::default();
+        let log = match &self.log {
+            Some(log) => log,
+            None if term.claimed.is_none() => &unseen,
+            None => return,
+        };
+        if let Err(why) = term.create(now, &self.rules, log, out) {
             self.failures.insert(Kind::Manifest, why);
         }
-        let Some(claimed) = term.claimed else { return };
-        term.raise_log_start(now, &self.rules, &self.log, out);
+        let (Some(claimed), Some(log)) = (term.claimed, &self.log) else { return };
+        term.raise_log_start(now, &self.rules, log, out);
         if self.rules.copies {
-            term.upload(&self.tag, claimed, &self.log, out);
+            term.upload(&self.tag, claimed, log, out);
         }
         if !term.is_listing && now >= term.list_at {
             term.is_listing = true;
@@ -375,15 +376,17 @@ impl Machine for PartitionTier {
             Event::Lead(claim) => {
                 self.term += 1;
                 self.failures.clear();
+                self.log = None;
                 self.current = Some(Term::new(claim, now));
             }
             Event::Resign => {
                 self.term += 1;
                 self.failures.clear();
+                self.log = None;
                 self.current = None;
             }
             Event::Log(log) => {
-                self.log = log;
+                self.log = Some(log);
                 if let Some(term) = &mut self.current {
                     // Whoever was asked to raise the log start may have failed.
                     term.raised = Offset::ZERO;
@@ -401,7 +404,7 @@ impl Machine for PartitionTier {
         if term.pause_until.is_some() {
             return term.pause_until;
         }
-        term.claimed?;
+        term.claimed.and(self.log.as_ref())?;
         let list = (!term.is_listing).then_some(term.list_at);
         let doomed = term.doomed_at.iter().filter(|(name, _)| !term.deleted.contains(*name));
         let delete = doomed.map(|(_, at)| at.plus(self.rules.delete_delay_ms)).min();

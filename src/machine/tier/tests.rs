@@ -298,8 +298,8 @@ impl Run {
             token: format!("claim-{}", self.claims),
         };
         let view = self.view(self.leader);
-        self.step(self.leader, Event::Log(view));
         self.step(self.leader, Event::Lead(claim));
+        self.step(self.leader, Event::Log(view));
     }
 
     /// Every record is here or there, and every live file is there.
@@ -407,7 +407,7 @@ fn claim(epoch: i32) -> Claim {
 
 fn leading(view: LogView, rules: TierRules) -> (PartitionTier, Store) {
     let (mut tier, mut store) = (PartitionTier::new("0a0b0c0d", rules), Store::default());
-    drive(&mut tier, &mut store, 0, [Event::Log(view), Event::Lead(claim(1))]);
+    drive(&mut tier, &mut store, 0, [Event::Lead(claim(1)), Event::Log(view)]);
     (tier, store)
 }
 
@@ -454,6 +454,19 @@ fn view(log_start: i64, closed: &[i64]) -> LogView {
 const KEEP: TierRules = TierRules { retention_bytes: None, ..RULES };
 
 #[test]
+fn nothing_is_doomed_before_the_log_was_seen_in_this_term() {
+    let (mut tier, mut store) = leading(view(0, &[0, 10, 20, 30]), KEEP);
+    drive(&mut tier, &mut store, 0, [Event::Resign, Event::Log(LogView::default())]);
+    drive(&mut tier, &mut store, 0, [Event::Lead(claim(2)), Event::Elapsed]);
+    assert!(tier.is_claimed());
+    let files = |tier: &PartitionTier| tier.manifest().unwrap().content().files.len();
+    assert_eq!((files(&tier), store.files.len()), (3, 3));
+    assert_eq!(tier.next_deadline(), None);
+    drive(&mut tier, &mut store, 0, [Event::Log(view(0, &[0, 10, 20, 30, 40]))]);
+    assert_eq!((files(&tier), store.files.len()), (4, 4));
+}
+
+#[test]
 fn old_files_go_after_the_log_start_has_moved() {
     let (mut tier, mut store) = leading(view(0, &[0, 10, 20, 30]), KEEP);
     assert_eq!(store.files.len(), 3);
@@ -490,7 +503,7 @@ fn files_that_the_log_has_diverged_from_go() {
 fn a_leader_that_was_replaced_stops() {
     let (mut tier, mut store) = leading(view(0, &[0, 10]), KEEP);
     let mut newer = PartitionTier::new("0a0b0c0d", KEEP);
-    drive(&mut newer, &mut store, 10, [Event::Log(view(0, &[0, 10])), Event::Lead(claim(2))]);
+    drive(&mut newer, &mut store, 10, [Event::Lead(claim(2)), Event::Log(view(0, &[0, 10]))]);
     let others = drive(&mut tier, &mut store, 20, [Event::Log(view(0, &[0, 10, 20]))]);
     assert_eq!(others, [Effect::Fenced(claim(2))]);
     assert_eq!(store.manifest().content().end_offset(), Some(Offset(10)));

@@ -97,6 +97,9 @@ fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// The largest values of a fixed size that get a column, in bytes.
+const FIXED_SIZE_MAX: i32 = 1024;
+
 /// The type of the column for what a decoder gives: the same, or one that has all its values. None for types that not
 /// all tables have.
 fn column_type(decoded: &DataType) -> Option<DataType> {
@@ -118,7 +121,8 @@ fn column_type(decoded: &DataType) -> Option<DataType> {
         DataType::Binary
         | DataType::LargeBinary
         | DataType::BinaryView
-        | DataType::FixedSizeBinary(_) => DataType::BinaryView,
+        // A null takes as much memory as a value while it is decoded.
+        | DataType::FixedSizeBinary(1..=FIXED_SIZE_MAX) => DataType::BinaryView,
         // What is finer than a microsecond would be lost.
         DataType::Timestamp(unit, Some(_)) if *unit != TimeUnit::Nanosecond => {
             DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into()))

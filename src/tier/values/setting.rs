@@ -6,9 +6,10 @@
 //! {"format": "protobuf", "schema": "syntax = …", "message": "Order", "columns": ["id"], "id": 7, "writers": {"6": "…"}}
 //! ```
 //!
-//! Values with the header of a schema registry are decoded by the schema that they were written with, which has to be here, by
-//! its id: a broker asks no registry, and a value that is decoded by another schema than its own may give wrong columns
-//! without anybody noticing. JSON and its header need no such thing.
+//! Values with the header of a schema registry are decoded if the schema that they were written with is here, by its id: a
+//! broker asks no registry. Avro is decoded by that schema: by another one it may give wrong columns without anybody
+//! noticing. Protobuf is decoded by the schema of the setting, as its numbers of fields are meant to be read, and that of the
+//! writer only says which message a value is. JSON and its header need no such thing.
 
 use std::collections::BTreeMap;
 use std::fmt;

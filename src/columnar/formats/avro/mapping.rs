@@ -20,6 +20,11 @@ impl AvroSchema {
     /// # Errors
     /// An invalid argument for types that have no Arrow type.
     pub fn fields(&self) -> Result<Fields> {
+        if !fits(&self.root, &mut { EXPANDED_MAX }) {
+            return Err(Error::invalid(format!(
+                "the Avro schema has more than {EXPANDED_MAX} fields where its named types are written out"
+            )));
+        }
         let nullable = |name: &str, schema: &Schema| Field::new(name, data_type(schema), true);
         Ok(match &self.root {
             Schema::Record(record) => record
@@ -49,6 +54,22 @@ impl AvroSchema {
         let fields = fields.map(|field| namer.member(field, name)).collect::<Result<Vec<_>>>()?;
         let schema = json!({ "type": "record", "name": avro_name(name), "fields": fields });
         Self::parse(&schema.to_string())
+    }
+}
+
+/// The most types in a schema, with each named one counted wherever it is used: types that are used twice by types that are
+/// used twice soon fill any memory.
+const EXPANDED_MAX: u32 = 60_000;
+
+/// Whether there are as many types left as a schema has.
+fn fits(schema: &Schema, left: &mut u32) -> bool {
+    let Some(fewer) = left.checked_sub(1) else { return false };
+    *left = fewer;
+    match schema {
+        Schema::Array(inner) | Schema::Map(inner) => fits(inner, left),
+        Schema::Record(record) => record.fields.iter().all(|field| fits(&field.schema, left)),
+        Schema::Union(branches) => branches.iter().all(|branch| fits(branch, left)),
+        _ => true,
     }
 }
 

@@ -18,6 +18,9 @@ use crate::error::{Error, Result};
 
 /// The name of the file with the schema itself.
 const MAIN_FILE: &str = "ottla/schema.proto";
+
+/// How deep braces are nested at most.
+const NESTING_MAX: usize = 64;
 /// Messages nested deeper than this cannot be named by a value.
 const INDEXES_MAX: usize = 64;
 
@@ -357,7 +360,23 @@ fn base64_of(text: &str) -> Option<Vec<u8>> {
     base64::decode(text.trim(), &mut bytes).map(|()| bytes)
 }
 
+/// Whether braces are nested deeper than a compiler follows, which goes down with them.
+fn is_too_deep(text: &str) -> bool {
+    let mut depth = 0_usize;
+    text.bytes().any(|byte| {
+        match byte {
+            b'{' => depth += 1,
+            b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth > NESTING_MAX
+    })
+}
+
 fn compile(text: &str, imports: &[(String, String)]) -> Result<FileDescriptor, String> {
+    if is_too_deep(text) || imports.iter().any(|(_, text)| is_too_deep(text)) {
+        return Err(format!("it has more than {NESTING_MAX} braces within each other"));
+    }
     let mut files = vec![(MAIN_FILE, text)];
     files.extend(imports.iter().map(|(name, text)| (name.as_str(), text.as_str())));
     let owned: Vec<(String, String)> =
