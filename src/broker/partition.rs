@@ -286,17 +286,6 @@ impl Partition {
         }
     }
 
-    /// Fails unless this broker leads the partition and is not closed.
-    ///
-    /// # Errors
-    ///
-    /// `NOT_LEADER_OR_FOLLOWER`, or why it was closed.
-    pub(super) fn check_leader(&self) -> Result<()> {
-        self.health.check()?;
-        self.standing.load().leads(&self.name)?;
-        Ok(())
-    }
-
     /// Fails unless this broker leads the partition or follows a leader, and is not closed.
     ///
     /// # Errors

@@ -112,6 +112,26 @@ impl Standing {
 }
 
 impl Partition {
+    /// The epoch in which this broker leads. Fails unless it leads the partition and is not closed.
+    ///
+    /// # Errors
+    ///
+    /// `NOT_LEADER_OR_FOLLOWER`, or why it was closed.
+    pub(in crate::broker) fn led(&self) -> Result<LeaderEpoch> {
+        self.health.check()?;
+        self.standing.load().leads(&self.name)
+    }
+
+    /// Fails as [`Self::led`] does.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::led`].
+    pub(in crate::broker) fn check_leader(&self) -> Result<()> {
+        self.led()?;
+        Ok(())
+    }
+
     /// Applies a new state from the metadata image. May wait for an append if role or epoch change, not
     /// otherwise.
     pub(in crate::broker) fn update(&self, assignment: &Assignment<'_>) {

@@ -41,12 +41,6 @@ impl Partition {
         offset >= self.reader.log_start_offset() && offset < self.reader.local_start_offset()
     }
 
-    /// The epoch in which this broker leads; none when it does not, or cannot.
-    pub(in crate::broker) fn led(&self) -> Option<LeaderEpoch> {
-        self.health.check().ok()?;
-        self.standing.load().leads(&self.name).ok()
-    }
-
     /// The first offset that the tier does not have; none without a tier, and while it is not known here.
     pub(in crate::broker) fn pending_upload(&self) -> Option<Offset> {
         let start = self.reader.log_start_offset();

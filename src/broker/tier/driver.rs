@@ -186,7 +186,7 @@ impl Driver {
 
     /// Tells the machine what has changed.
     async fn look(&mut self) {
-        let led = self.partition.led();
+        let led = self.partition.led().ok();
         if led != self.led {
             self.led = led;
             // With the epoch, the partition has forgotten what was known of its tier.
@@ -209,7 +209,7 @@ impl Driver {
             return;
         }
         let view = self.view();
-        if self.partition.led() != self.led {
+        if self.partition.led().ok() != self.led {
             // It may be the log of a copy that another leader had cut.
             return;
         }
