@@ -81,6 +81,7 @@ fn note(talk: &mut Script, label: &str, version: i16, answer: &FetchResponse) {
         .replace("diverging_epoch: EpochEndOffset { epoch: -1, end_offset: -1 }, ", "")
         .replace("current_leader: LeaderIdAndEpoch { leader_id: -1, leader_epoch: -1 }, ", "")
         .replace("snapshot_id: SnapshotId { end_offset: -1, epoch: -1 }, ", "")
+        .replace(", local_log_start_offset: -1", "")
         .replace("preferred_read_replica: -1, records: None ", "");
     talk.note_text(label, version, &text);
 }
