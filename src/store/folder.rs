@@ -1,7 +1,8 @@
 //! A store that is a folder.
 //!
 //! An object is written under another name in `_ottla/tmp`, synced, and then gets its name, so it is there with all its
-//! bytes or not at all (`STORE-1`). Whoever creates gets the name by a link, which only one can (`STORE-2`).
+//! bytes or not at all (`STORE-1`). Whoever creates gets the name by a link, which only one can (`STORE-2`). What is
+//! beside it has its names for certain by then (`STORE-3`).
 
 use std::io;
 use std::ops::Range;
@@ -116,10 +117,9 @@ impl Inner {
     }
 
     /// Creates the folder that something is to be in.
-    fn prepare(&self, path: &Path) -> Result<PathBuf> {
-        let folder = path.parent().unwrap_or(&self.root).to_path_buf();
-        self.disk().create_dir_all(&folder).map_err(|error| Error::io("create", &folder, error))?;
-        Ok(folder)
+    fn prepare(&self, path: &Path) -> Result<()> {
+        let folder = path.parent().unwrap_or(&self.root);
+        self.disk().create_dir_all(folder).map_err(|error| Error::io("create", folder, error))
     }
 
     /// Writes a temporary file, has it given its name, and makes that durable.
@@ -129,15 +129,22 @@ impl Inner {
         write: impl FnOnce(&dyn crate::env::File) -> Result<()>,
         name: impl FnOnce(&Path) -> Result<T>,
     ) -> Result<T> {
-        let folder = self.prepare(path)?;
+        self.prepare(path)?;
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         let temporary = self.path(TEMPORARY).join(format!("{:016x}-{count}", self.random));
         let written = self.write_and_name(&temporary, write, name);
         // After a rename there is none. One that stays is removed in a day.
         drop(self.remove(&temporary));
         let named = written?;
-        self.disk().sync_dir(&folder).map_err(|error| Error::io("sync", &folder, error))?;
+        self.sync_folder(path)?;
         Ok(named)
+    }
+
+    /// Makes the names beside an object durable. Whoever creates does so before, too: the name of an object that was created
+    /// although it failed may be lost, and versions that are numbered must not have a hole (`STORE-3`).
+    fn sync_folder(&self, path: &Path) -> Result<()> {
+        let Some(folder) = path.parent() else { return Ok(()) };
+        self.disk().sync_dir(folder).map_err(|error| Error::io("sync", folder, error))
     }
 
     fn write_and_name<T>(
@@ -259,10 +266,15 @@ impl Store for FolderStore {
             let write = |target: &dyn crate::env::File| {
                 target.write_all_at(&[&bytes], 0).map_err(|error| Error::io("write", path, error))
             };
-            inner.publish(path, write, |temporary| match inner.disk().link(temporary, path) {
-                Ok(()) => Ok(Created::Created),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Created::Exists),
-                Err(error) => Err(Error::io("create", path, error)),
+            inner.publish(path, write, |temporary| {
+                inner.sync_folder(path)?;
+                match inner.disk().link(temporary, path) {
+                    Ok(()) => Ok(Created::Created),
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                        Ok(Created::Exists)
+                    }
+                    Err(error) => Err(Error::io("create", path, error)),
+                }
             })
         })
     }

@@ -1,5 +1,6 @@
 //! The commits of a Delta table, as the store has them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -66,12 +67,10 @@ impl TableLog {
     /// there any more, or there are many.
     async fn look_behind(&self) -> Result<Option<Vec<u64>>> {
         let mut sizes = self.sizes.clone();
-        let Some(&last) = sizes.last() else { return Ok(None) };
-        let newest = sizes.len() as u64 - 1;
-        if self.store.size(&path(&self.folder, newest)).await? != Some(last) {
+        if sizes.is_empty() || !self.is_same().await? {
             return Ok(None);
         }
-        for version in (newest + 1..).take(PROBES) {
+        for version in (sizes.len() as u64..).take(PROBES) {
             match self.store.size(&path(&self.folder, version)).await? {
                 Some(size) => sizes.push(size),
                 None => return Ok(Some(sizes)),
@@ -80,16 +79,22 @@ impl TableLog {
         Ok(None)
     }
 
-    /// Whether the store has the commits that were read, as far as the last one tells, and none behind them.
+    /// Whether the store has the commits that were read, as far as the first and the last one tell, and none behind them.
     pub(super) async fn is_current(&self) -> Result<bool> {
         let next = self.sizes.len() as u64;
-        if self.store.size(&path(&self.folder, next)).await?.is_some() {
-            return Ok(false);
+        Ok(self.store.size(&path(&self.folder, next)).await?.is_none() && self.is_same().await?)
+    }
+
+    /// Whether the first and the last commit that were read are there as they were; those of a table that was made again
+    /// are others.
+    async fn is_same(&self) -> Result<bool> {
+        for place in BTreeSet::from([0, self.sizes.len().saturating_sub(1)]) {
+            let there = self.store.size(&path(&self.folder, place as u64)).await?;
+            if there != self.sizes.get(place).copied() {
+                return Ok(false);
+            }
         }
-        match self.sizes.last() {
-            None => Ok(true),
-            Some(&size) => Ok(self.store.size(&path(&self.folder, next - 1)).await? == Some(size)),
-        }
+        Ok(true)
     }
 
     async fn read(&mut self, sizes: &[u64]) -> Result<()> {
