@@ -192,7 +192,8 @@ def test_what_retention_deletes_goes_from_the_table_too(node: Node) -> None:
     node.wait_tiered("orders")
     await_table(node)
     alter(node.bootstrap, "orders", {"retention.bytes": str(3 * SEGMENT_BYTES)})
-    await_that(lambda: 0 < len(there(node.tier)) <= 3, node.log)
+    # Segments that retention closed early are smaller, so there may be more than three.
+    await_that(lambda: 0 < len(there(node.tier)) <= 5, node.log)
     await_table(node)
     left = rows(node.tier)
     assert left == [record(number) for number in range(left[0].offset, left[-1].offset + 1)]
