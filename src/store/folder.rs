@@ -2,7 +2,7 @@
 //!
 //! An object is written under another name in `_ottla/tmp`, synced, and then gets its name, so it is there with all its
 //! bytes or not at all (`STORE-1`). Whoever creates gets the name by a link, which only one can (`STORE-2`). What is
-//! beside it has its names for certain by then (`STORE-3`).
+//! beside it has its names for certain by then (`STORE-5`).
 
 use std::io;
 use std::ops::Range;
@@ -141,7 +141,7 @@ impl Inner {
     }
 
     /// Makes the names beside an object durable. Whoever creates does so before, too: the name of an object that was created
-    /// although it failed may be lost, and versions that are numbered must not have a hole (`STORE-3`).
+    /// although it failed may be lost, and versions that are numbered must not have a hole (`STORE-5`).
     fn sync_folder(&self, path: &Path) -> Result<()> {
         let Some(folder) = path.parent() else { return Ok(()) };
         self.disk().sync_dir(folder).map_err(|error| Error::io("sync", folder, error))

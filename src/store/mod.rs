@@ -7,6 +7,8 @@
 //!   [`Store::create`].
 //! - `STORE-3` A call that failed may have been carried out all the same.
 //! - `STORE-4` A store that is away is an error, never an empty store.
+//! - `STORE-5` What is created is not there before what was created beside it survives: of numbered versions, no power cut
+//!   leaves a later one without an earlier one.
 //!
 //! Paths are relative, with `/` between their parts, as in `topic=orders/partition=0/….parquet`.
 
