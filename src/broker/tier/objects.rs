@@ -187,8 +187,25 @@ fn version_of(path: &str) -> Option<u64> {
     path.rsplit('/').next()?.strip_suffix(EXTENSION)?.parse().ok()
 }
 
-fn columns_path(id: TopicId, version: u64) -> String {
-    format!("{COLUMNS}/{}/{version:020}{EXTENSION}", hex(id))
+/// Where a version is.
+pub(super) fn version_path(folder: &str, version: u64) -> String {
+    format!("{folder}/{version:020}{EXTENSION}")
+}
+
+/// The number of the newest version in a folder; 0 where there is none.
+async fn newest_version(store: &dyn Store, folder: &str) -> Result<u64> {
+    let objects = store.list(folder).await?;
+    let mut newest =
+        objects.iter().filter_map(|object| version_of(&object.path)).max().unwrap_or(0);
+    // The list of a shared folder may be one that somebody remembers.
+    while store.size(&version_path(folder, newest + 1)).await?.is_some() {
+        newest += 1;
+    }
+    Ok(newest)
+}
+
+fn columns_folder(id: TopicId) -> String {
+    format!("{COLUMNS}/{}", hex(id))
 }
 
 /// The typed columns of a topic, as of the newest version of their list.
@@ -197,17 +214,12 @@ fn columns_path(id: TopicId, version: u64) -> String {
 ///
 /// [`Error::Corrupt`] when it is damaged; those of the store.
 pub(super) async fn read_columns(store: &dyn Store, id: TopicId) -> Result<Columns> {
-    let objects = store.list(&format!("{COLUMNS}/{}", hex(id))).await?;
-    let mut newest =
-        objects.iter().filter_map(|object| version_of(&object.path)).max().unwrap_or(0);
-    // The list of a shared folder may be one that somebody remembers.
-    while store.size(&columns_path(id, newest + 1)).await?.is_some() {
-        newest += 1;
-    }
+    let folder = columns_folder(id);
+    let newest = newest_version(store, &folder).await?;
     if newest == 0 {
         return Ok(Columns::default());
     }
-    let path = columns_path(id, newest);
+    let path = version_path(&folder, newest);
     let version: ColumnsVersion = read(store, &path, COLUMNS_FORMAT).await?;
     let damaged = |why: String| Error::corrupt(store.name(&path), 0, why);
     if version.version != newest {
@@ -222,7 +234,7 @@ pub(super) async fn create_columns(
     id: TopicId,
     version: &ColumnsVersion,
 ) -> Result<Created> {
-    store.create(&columns_path(id, version.version), seal(version)?).await
+    store.create(&version_path(&columns_folder(id), version.version), seal(version)?).await
 }
 
 /// The manifest of a partition.
@@ -238,7 +250,7 @@ impl Manifests {
     }
 
     fn path(&self, version: u64) -> String {
-        format!("{}/{version:020}{EXTENSION}", self.folder)
+        version_path(&self.folder, version)
     }
 
     /// Reads the newest version, with those that it builds upon.
@@ -247,13 +259,7 @@ impl Manifests {
     ///
     /// [`Error::Corrupt`] when one is damaged or missing; those of the store.
     pub(super) async fn read(&self) -> Result<Manifest> {
-        let objects = self.store.list(&self.folder).await?;
-        let mut newest =
-            objects.iter().filter_map(|object| version_of(&object.path)).max().unwrap_or(0);
-        // The list of a shared folder may be one that somebody remembers.
-        while self.store.size(&self.path(newest + 1)).await?.is_some() {
-            newest += 1;
-        }
+        let newest = newest_version(&*self.store, &self.folder).await?;
         if newest == 0 {
             return Ok(Manifest::default());
         }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 
+use super::objects::version_path;
 use crate::error::{Error, Result};
 use crate::machine::tier::DeltaTable;
 use crate::store::{Created, Store};
@@ -71,7 +72,7 @@ impl TableLog {
             return Ok(None);
         }
         for version in (sizes.len() as u64..).take(PROBES) {
-            match self.store.size(&path(&self.folder, version)).await? {
+            match self.store.size(&version_path(&self.folder, version)).await? {
                 Some(size) => sizes.push(size),
                 None => return Ok(Some(sizes)),
             }
@@ -82,14 +83,15 @@ impl TableLog {
     /// Whether the store has the commits that were read, as far as the first and the last one tell, and none behind them.
     pub(super) async fn is_current(&self) -> Result<bool> {
         let next = self.sizes.len() as u64;
-        Ok(self.store.size(&path(&self.folder, next)).await?.is_none() && self.is_same().await?)
+        Ok(self.store.size(&version_path(&self.folder, next)).await?.is_none()
+            && self.is_same().await?)
     }
 
     /// Whether the first and the last commit that were read are there as they were; those of a table that was made again
     /// are others.
     async fn is_same(&self) -> Result<bool> {
         for place in BTreeSet::from([0, self.sizes.len().saturating_sub(1)]) {
-            let there = self.store.size(&path(&self.folder, place as u64)).await?;
+            let there = self.store.size(&version_path(&self.folder, place as u64)).await?;
             if there != self.sizes.get(place).copied() {
                 return Ok(false);
             }
@@ -106,7 +108,7 @@ impl TableLog {
             let (size, text) = commit?;
             let version = self.table.next_version();
             self.table.apply(&text).map_err(|why| {
-                Error::corrupt(self.store.name(&path(&self.folder, version)), 0, why)
+                Error::corrupt(self.store.name(&version_path(&self.folder, version)), 0, why)
             })?;
             self.sizes.push(size);
         }
@@ -115,7 +117,7 @@ impl TableLog {
 
     /// Reads a commit; with its size, to be remembered.
     fn get(&self, version: u64, size: u64) -> BoxFuture<'static, Result<(u64, String)>> {
-        let path = path(&self.folder, version);
+        let path = version_path(&self.folder, version);
         let name = self.store.name(&path);
         let got = (size <= SIZE_MAX).then(|| self.store.get(&path, 0..size));
         async move {
@@ -145,7 +147,7 @@ impl TableLog {
             };
             let next = sizes.len() as u64;
             if version != next {
-                let missing = self.store.name(&path(&self.folder, next));
+                let missing = self.store.name(&version_path(&self.folder, next));
                 let why = format!("commit {next} is missing, and commit {version} is there");
                 return Err(Error::corrupt(missing, 0, why));
             }
@@ -156,13 +158,9 @@ impl TableLog {
 
     /// Makes the next commit, unless somebody else has made one with its number.
     pub(super) async fn commit(&mut self, text: String) -> Result<Created> {
-        let path = path(&self.folder, self.table.next_version());
+        let path = version_path(&self.folder, self.table.next_version());
         self.store.create(&path, Bytes::from(text)).await
     }
-}
-
-fn path(folder: &str, version: u64) -> String {
-    format!("{folder}/{version:020}{EXTENSION}")
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ FIRST_MS = int(time.time() * 1000) + 30 * 60 * 1000
 """Later than the markers of transactions, which are found by time as records are."""
 
 pytestmark = [
-    pytest.mark.skipif(os.name != "posix", reason="the helpers of the tier's tests need SIGKILL"),
+    pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL"),
     pytest.mark.timeout(300),
 ]
 
